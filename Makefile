@@ -1,0 +1,36 @@
+# What one can do here. `make demo` and `make test` do all their own set-up on a bare machine:
+# Python 3.10 to 3.13 with venv and pip, gcc, make.
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    := $(VENV)/bin
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.demo  ## compress and restore a real heart, show it
+	$(RUN)/python -m benchmarks.demo
+
+test: $(VENV)/.test  ## linters, then the whole test suite
+	$(MAKE) --no-print-directory lint
+	$(RUN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	PYTHONPATH=. $(RUN)/lint-imports
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: pyproject.toml setup.py $(wildcard edge_codec/*/*.c edge_codec/*/*.h) | $(VENV)/bin/python
+	$(RUN)/python -m pip install --quiet --editable '.[plot]'
+	touch $@
+
+$(VENV)/.test: pyproject.toml setup.py $(wildcard edge_codec/*/*.c edge_codec/*/*.h) | $(VENV)/bin/python
+	$(RUN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) build out *.egg-info

@@ -1,0 +1,205 @@
+"""What a stream holds: the description that the encoder fixes and every decoder needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from edge_codec.errors import SpecError
+
+MAX_SIDE = 65_535
+MAX_FRAME_VOXELS = 1 << 24
+MAX_SLICES = 65_535
+MAX_PHASES = (1 << 31) - 1
+MAX_KEY_INTERVAL = 65_535
+WINDOW_ONE = 192  # window code of `window_high`; 255 is 1.33 times the window
+
+
+class ModelId(IntEnum):
+    """Wire id of the model behind the base layer; ids are never reused."""
+
+    NONE = 0
+    VQVAE = 1
+
+
+class SampleFormat(IntEnum):
+    """How the integers of a stream stand for the voxels of the source."""
+
+    INTEGER = 0  # the stored integers themselves
+    FLOAT_INTEGER = 1  # a float file whose every voxel is a whole number
+    FLOAT32_ORDERED = 2  # the bits of float32 voxels, mapped to integers of the same order
+
+
+class SourceKind(IntEnum):
+    """File format that the stream was made from, and whose header it carries."""
+
+    NONE = 0
+    NIFTI = 1
+    DICOM = 2
+    NPY = 3
+
+
+DTYPES: dict[int, np.dtype[np.generic]] = {
+    0: np.dtype(np.uint8),
+    1: np.dtype(np.int8),
+    2: np.dtype(np.uint16),
+    3: np.dtype(np.int16),
+    4: np.dtype(np.uint32),
+    5: np.dtype(np.int32),
+    6: np.dtype(np.uint64),
+    7: np.dtype(np.int64),
+    8: np.dtype(np.float32),
+    9: np.dtype(np.float64),
+}
+DTYPE_IDS = {dtype: wire_id for wire_id, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHeader:
+    """Bytes of the source file that are not voxels, kept so that it can be written again.
+
+    Attributes
+    ----------
+    kind : SourceKind
+        File format the bytes belong to.
+    data : bytes
+        NIfTI: everything before the voxels. NPY: the header. DICOM: the first file without its
+        pixel data, the dictionary that the other files' headers are compressed against.
+    """
+
+    kind: SourceKind = SourceKind.NONE
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CineInfo:
+    """Size, sample type and geometry of a cine, without its voxels.
+
+    Attributes
+    ----------
+    n_slices, n_phases, rows, columns : int
+        Extent; `n_phases` 0 means not yet known (a live stream).
+    dtype : numpy.dtype
+        Sample type of the source's voxels, native byte order.
+    sample_format : SampleFormat
+        How coded integers stand for voxels.
+    spacing_mm : tuple of float
+        Distance of voxel centers along (slice, row, column); 0 where unknown.
+    trigger_time_ms : tuple of float
+        Delay after the R wave of each phase; empty where unknown.
+    rescale_slope, rescale_intercept : float
+        Physical value = slope * stored + intercept; the stream keeps the stored values.
+    source : SourceHeader
+        Header bytes of the source file.
+    """
+
+    n_slices: int
+    n_phases: int
+    rows: int
+    columns: int
+    dtype: np.dtype[np.generic]
+    sample_format: SampleFormat = SampleFormat.INTEGER
+    spacing_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    trigger_time_ms: tuple[float, ...] = ()
+    rescale_slope: float = 1.0
+    rescale_intercept: float = 0.0
+    source: SourceHeader = field(default_factory=SourceHeader)
+
+    def __post_init__(self) -> None:
+        """Refuse impossible sizes.
+
+        Raises
+        ------
+        SpecError
+            If an extent, the dtype or a number of the geometry is out of range.
+        """
+        for name, value, low, high in (
+            ("n_slices", self.n_slices, 1, MAX_SLICES),
+            ("n_phases", self.n_phases, 0, MAX_PHASES),
+            ("rows", self.rows, 1, MAX_SIDE),
+            ("columns", self.columns, 1, MAX_SIDE),
+        ):
+            if not low <= value <= high:
+                raise SpecError(f"{name} is {value}; a stream holds {low} to {high}")
+        if self.rows * self.columns > MAX_FRAME_VOXELS:
+            raise SpecError(
+                f"a frame of {self.rows}x{self.columns} voxels is larger than the limit of "
+                f"{MAX_FRAME_VOXELS}; split it into tiles"
+            )
+        if self.dtype not in DTYPE_IDS:
+            raise SpecError(f"voxels of dtype {self.dtype} are not supported; use an integer dtype")
+        numbers = (*self.spacing_mm, self.rescale_slope, self.rescale_intercept)
+        if not all(map(math.isfinite, numbers)):
+            raise SpecError("spacing or rescale is not a finite number; mend the source's header")
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """(rows, columns) of one frame."""
+        return self.rows, self.columns
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """Everything that a decoder must know before the first packet.
+
+    Attributes
+    ----------
+    info : CineInfo
+        The cine.
+    low, high : int
+        Bounds of the coded integers over the whole stream; frames outside are refused.
+    model : ModelId
+        Model of the base layer.
+    model_hashes : tuple of bytes
+        SHA-256 of each file that decoding with the model depends on, in the manifest's order.
+    max_error : int or None
+        Bound of the residual layer in stored units, 0 for lossless, None for no residual layer.
+    key_interval : int
+        A frame is a key frame when its phase index is a multiple of this.
+    window_low, window_high : int
+        Stored values that the model's input window maps to codes 0 and `WINDOW_ONE`.
+    """
+
+    info: CineInfo
+    low: int
+    high: int
+    model: ModelId = ModelId.NONE
+    model_hashes: tuple[bytes, ...] = ()
+    max_error: int | None = 0
+    key_interval: int = 32
+    window_low: int = 0
+    window_high: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse contradictory descriptions.
+
+        Raises
+        ------
+        SpecError
+            If bounds, model, error bound or window exclude each other.
+        """
+        if not -(1 << 63) <= self.low <= self.high < 1 << 64 or self.high - self.low >= 1 << 32:
+            raise SpecError(
+                f"voxels from {self.low} to {self.high} span more than 32 bits; "
+                "subtract an offset or scale them first"
+            )
+        if self.max_error is None and self.model is ModelId.NONE:
+            raise SpecError("model 'none' without a residual layer codes nothing; set max_error")
+        if self.max_error is not None and not 0 <= self.max_error < 1 << 31:
+            raise SpecError(f"max_error is {self.max_error}; it must be 0 or a positive integer")
+        if self.info.sample_format is SampleFormat.FLOAT32_ORDERED and (
+            self.max_error != 0 or self.model is not ModelId.NONE
+        ):
+            raise SpecError("float voxels are coded lossless and without a model; use --lossless")
+        if not 1 <= self.key_interval <= MAX_KEY_INTERVAL:
+            raise SpecError(f"key_interval is {self.key_interval}; use 1 to {MAX_KEY_INTERVAL}")
+        if not 0 < self.window_high - self.window_low < 1 << 32:
+            raise SpecError(f"window {self.window_low}..{self.window_high} is empty or too wide")
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every voxel comes back exactly."""
+        return self.max_error == 0

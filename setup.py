@@ -1,0 +1,66 @@
+"""Packaging: the top-level folders are installed as subpackages of edge_codec, the C coders are built."""
+
+from __future__ import annotations
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+FOLDERS = ("runtime", "calibration", "export")
+LINKED = [pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")]
+
+package_dir = {"edge_codec": "edge_codec"}
+# find_packages follows the links edge_codec/<folder> -> ../<folder>; LINKED keeps each file single.
+packages = [
+    "edge_codec",
+    *(f"edge_codec.{name}" for name in find_packages("edge_codec", exclude=LINKED)),
+]
+for folder in FOLDERS:
+    package_dir[f"edge_codec.{folder}"] = folder
+    packages += [
+        f"edge_codec.{folder}",
+        *(f"edge_codec.{folder}.{name}" for name in find_packages(folder)),
+    ]
+
+NATIVE = {
+    "edge_codec.entropy._rans": "edge_codec/entropy/_rans.c",
+    "edge_codec.residual._residual": "edge_codec/residual/_residual.c",
+    "edge_codec.base._tokens": "edge_codec/base/_tokens.c",
+}
+
+NO_COMPILER = """
+edge-codec: the entropy coder is C and could not be compiled ({error}).
+Install a C compiler and Python's headers, then try again:
+  Debian, Ubuntu, JetPack:  apt-get install gcc python3-dev
+  Fedora:                   dnf install gcc python3-devel
+  macOS:                    xcode-select --install
+"""
+
+
+class BuildNative(build_ext):
+    """Builds the C coders, and says what to install where that fails."""
+
+    def run(self) -> None:
+        """Compile every extension."""
+        try:
+            super().run()
+        except Exception as error:
+            raise SystemExit(NO_COMPILER.format(error=error)) from error
+
+
+setup(
+    packages=packages,
+    package_dir=package_dir,
+    ext_modules=[
+        Extension(
+            name,
+            sources=[source],
+            depends=["edge_codec/entropy/rans.h"],
+            include_dirs=["edge_codec/entropy"],
+            # Contraction would make floating-point results depend on the processor; wrapping
+            # makes integer overflow on hostile input defined.
+            extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-fwrapv"],
+        )
+        for name, source in NATIVE.items()
+    ],
+    cmdclass={"build_ext": BuildNative},
+)
