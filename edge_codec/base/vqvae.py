@@ -1,0 +1,102 @@
+"""The `vqvae` base layer: one codebook token for every 8x8 voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_codec.base.tokens import TokenCoder
+from edge_codec.engine import Engine
+from edge_codec.errors import BitstreamError, EngineError
+from edge_codec.spec import StreamSpec
+from edge_codec.window import Window, pad
+
+STRIDE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class VqvaeModel:
+    """The shipped networks and tables, loaded.
+
+    Attributes
+    ----------
+    decoder : Engine
+        Exact integer network, tokens int32 (n, h, w) -> window codes uint8 (n, 1, 8h, 8w).
+    tokens : TokenCoder
+        Entropy coder of the tokens.
+    encoder : Engine or None
+        Window codes uint8 (n, 1, 8h, 8w) -> tokens (n, h, w); None where only decoding is needed.
+    n_codes : int
+        Size of the codebook.
+    """
+
+    decoder: Engine
+    tokens: TokenCoder
+    encoder: Engine | None
+    n_codes: int
+
+
+class VqvaeCoder:
+    """Codes the base layer of one slice; keeps the previous frame's tokens as context.
+
+    Parameters
+    ----------
+    model : VqvaeModel
+        Networks and tables.
+    spec : StreamSpec
+        Gives frame size and window.
+    """
+
+    def __init__(self, model: VqvaeModel, spec: StreamSpec) -> None:
+        self._model = model
+        self._window = Window(spec)
+        self._shape = spec.info.frame_shape
+        rows, columns = self._shape
+        self._grid = (-(-rows // STRIDE), -(-columns // STRIDE))
+        self._previous: NDArray[np.uint16] | None = None
+
+    def encode(self, samples: NDArray[np.uint32], key: bool) -> tuple[bytes, NDArray[np.uint32]]:
+        """Code one frame.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (rows, columns), uint32
+            Stored values minus the stream's lower bound.
+        key : bool
+            Whether the frame must be decodable without the previous one.
+
+        Returns
+        -------
+        payload : bytes
+            The coded tokens.
+        base : ndarray, shape (rows, columns), uint32
+            The frame that a decoder makes of them.
+        """
+        if self._model.encoder is None:
+            raise EngineError("the model was loaded for decoding only; load it with its encoder")
+        codes = pad(self._window.normalize(samples), STRIDE)
+        tokens = self._model.encoder.run(codes[None, None])[0].astype(np.uint16)
+        payload = self._model.tokens.encode(tokens, None if key else self._previous)
+        self._previous = tokens
+        return payload, self._synthesize(tokens)
+
+    def decode(self, payload: bytes, key: bool) -> NDArray[np.uint32]:
+        """Return the frame, shape (rows, columns), uint32, that `encode` reported.
+
+        Raises
+        ------
+        BitstreamError
+            If the payload is damaged or follows a frame that was not decoded.
+        """
+        if not key and self._previous is None:
+            raise BitstreamError("a predicted frame came before any key frame of its slice")
+        tokens = self._model.tokens.decode(payload, *self._grid, None if key else self._previous)
+        self._previous = tokens
+        return self._synthesize(tokens)
+
+    def _synthesize(self, tokens: NDArray[np.uint16]) -> NDArray[np.uint32]:
+        rows, columns = self._shape
+        codes = self._model.decoder.run(tokens.astype(np.int32)[None])[0, 0]
+        return self._window.denormalize(codes[:rows, :columns])

@@ -1,0 +1,28 @@
+"""What the codec asks of an inference backend."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+
+class Engine(Protocol):
+    """One loaded network with one input and one output.
+
+    Implementations are in `edge_codec.runtime`. An integer network gives the same integers on
+    every one of them.
+    """
+
+    @property
+    def name(self) -> str:
+        """Backend, precision and threads, for reports."""
+
+    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Return the network's output for `tensor`.
+
+        Raises
+        ------
+        EngineError
+            If the backend refuses the input or fails.
+        """

@@ -1,0 +1,96 @@
+"""The zoo's manifests: which files a model is made of, and whether they are unaltered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_codec.errors import EngineError
+from edge_codec.spec import ModelId
+
+ZOO = Path(__file__).parent / "zoo"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One model of the zoo.
+
+    Attributes
+    ----------
+    name : str
+        Name on the command line.
+    folder : pathlib.Path
+        Where its files are.
+    version : str
+        Version of the weights.
+    n_codes : int
+        Size of the codebook.
+    license : str
+        SPDX expression of the weights' licence.
+    hashes : dict of str to str
+        SHA-256 of each file by name.
+    decoding : tuple of str
+        Files that decoding depends on, in the order of the stream header's hashes.
+    """
+
+    name: str
+    folder: Path
+    version: str
+    n_codes: int
+    license: str
+    hashes: dict[str, str]
+    decoding: tuple[str, ...]
+
+    def decoding_hashes(self) -> tuple[bytes, ...]:
+        """Return the digests that a stream header names."""
+        return tuple(bytes.fromhex(self.hashes[name]) for name in self.decoding)
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes after checking them.
+
+        Raises
+        ------
+        EngineError
+            If the file is missing or is not the one that the manifest describes.
+        """
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise EngineError(f"{path} cannot be read ({error}); reinstall edge-codec") from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.hashes[name]:
+            raise EngineError(
+                f"{path} has SHA-256 {found[:16]}..., the manifest says {self.hashes[name][:16]}...;"
+                " the file was altered, reinstall edge-codec"
+            )
+        return data
+
+
+def load_manifest(model: ModelId, zoo: Path = ZOO) -> Manifest:
+    """Read the manifest of a model of the zoo.
+
+    Raises
+    ------
+    EngineError
+        If it is missing or malformed.
+    """
+    folder = zoo / model.name.lower()
+    path = folder / "manifest.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        manifest = Manifest(
+            name=str(fields["name"]),
+            folder=folder,
+            version=str(fields["version"]),
+            n_codes=int(fields["n_codes"]),
+            license=str(fields["license"]),
+            hashes={str(name): str(digest) for name, digest in fields["sha256"].items()},
+            decoding=tuple(fields["decoding"]),
+        )
+        manifest.decoding_hashes()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EngineError(f"{path} is missing or malformed ({error!r}); reinstall") from error
+    return manifest
