@@ -1,0 +1,1 @@
+"""Fidelity and rate measures, each with its definition."""
