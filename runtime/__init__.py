@@ -1,0 +1,1 @@
+"""The runtime: inference backends, and files and arrays through the codec."""

@@ -1,0 +1,359 @@
+"""Whole files and arrays through the codec, frame by frame, in flat memory."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_codec.bitstream.container import StreamReader, StreamWriter
+from edge_codec.bitstream.metadata import pack_metadata, unpack_metadata
+from edge_codec.bitstream.packet import LayerId, Packet
+from edge_codec.cine import Cine
+from edge_codec.codec import Decoder, Encoder, coded_dtype
+from edge_codec.errors import BitstreamError, FrameError, SpecError
+from edge_codec.io import FrameSink, FrameSource, open_sink, open_source
+from edge_codec.io.atomic import atomic_file
+from edge_codec.io.statistics import scan
+from edge_codec.manifest import load_manifest
+from edge_codec.runtime.memory_sink import MemorySink
+from edge_codec.runtime.models import check_hashes, load_model
+from edge_codec.spec import ModelId, SampleFormat, StreamSpec
+
+# Wraps an iterable of frames: (items, number or None, what is done) -> the same items.
+Progress = Callable[[Iterable[Any], "int | None", str], Iterable[Any]]
+
+
+def silent(items: Iterable[Any], total: int | None, what: str) -> Iterable[Any]:
+    """Show no progress."""
+    del total, what
+    return items
+
+
+@dataclass(frozen=True, slots=True)
+class CompressOptions:
+    """How to compress.
+
+    Attributes
+    ----------
+    model : ModelId
+        Model of the base layer.
+    max_error : int or None
+        Bound in stored units, 0 for lossless, None for the base layer alone.
+    key_interval : int
+        Phases from one key frame to the next.
+    backend, threads
+        See `edge_codec.runtime.pick.load_engine`.
+    series : str, optional
+        DICOM SeriesInstanceUID, where a folder holds several.
+    force : bool
+        Overwrite the target.
+    """
+
+    model: ModelId = ModelId.NONE
+    max_error: int | None = 0
+    key_interval: int = 32
+    backend: str = "auto"
+    threads: int | None = None
+    series: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DecompressOptions:
+    """How to decompress.
+
+    Attributes
+    ----------
+    preview : bool
+        Decode the base layer only.
+    recover : bool
+        Decode what a damaged stream still holds; missing frames become its lowest value.
+    backend, threads
+        See `edge_codec.runtime.pick.load_engine`.
+    force : bool
+        Overwrite the target.
+    """
+
+    preview: bool = False
+    recover: bool = False
+    backend: str = "auto"
+    threads: int | None = None
+    force: bool = False
+
+
+@dataclass(slots=True)
+class TransferReport:
+    """What was done.
+
+    Attributes
+    ----------
+    spec : StreamSpec
+        The stream.
+    stream_bytes : int
+        Size of the whole stream file.
+    frames : int
+        Frames coded or decoded.
+    frame_ms : list of float
+        Codec time of each frame in ms: analysis, entropy coding and packing, without file access.
+    missing : list of (int, int)
+        (slice, phase) of frames that a damaged stream no longer holds.
+    damage : list of str
+        What was found wrong.
+    """
+
+    spec: StreamSpec
+    stream_bytes: int = 0
+    frames: int = 0
+    frame_ms: list[float] = field(default_factory=list)
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+
+    def lose(self, place: tuple[int, int], error: Exception) -> None:
+        """Note that a frame is lost, and why."""
+        self.missing.append(place)
+        self.damage.append(f"slice {place[0]}, phase {place[1]}: {error}")
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels of the frames."""
+        rows, columns = self.spec.info.frame_shape
+        return self.frames * rows * columns
+
+    @property
+    def bits_per_voxel(self) -> float:
+        """Every bit of the stream file over the voxels."""
+        return 8 * self.stream_bytes / max(1, self.voxels)
+
+
+def make_spec(source: FrameSource, options: CompressOptions, progress: Progress) -> StreamSpec:
+    """Read a source once for its value range and describe its stream."""
+    info = source.info
+    values = scan(source, progress)
+    hashes = () if options.model is ModelId.NONE else load_manifest(options.model).decoding_hashes()
+    if info.sample_format is SampleFormat.FLOAT32_ORDERED and options.max_error != 0:
+        raise SpecError(
+            "the voxels are floats that no integers stand for, so an error in stored units has no "
+            "meaning; use --lossless, or store scaled integers"
+        )
+    return StreamSpec(
+        info,
+        low=values.low,
+        high=values.high,
+        model=options.model,
+        model_hashes=hashes,
+        max_error=options.max_error,
+        key_interval=options.key_interval,
+        window_low=values.low,
+        window_high=max(values.p999, values.low + 1),
+    )
+
+
+def encode_stream(
+    source: FrameSource, file: BinaryIO, options: CompressOptions, progress: Progress = silent
+) -> TransferReport:
+    """Write a source as a stream into an open file."""
+    spec = make_spec(source, options, progress)
+    model = load_model(spec.model, backend=options.backend, threads=options.threads)
+    encoder = Encoder(spec, model)
+    report = TransferReport(spec)
+    writer = StreamWriter(file, spec)
+    total = _count(spec)
+    for frame in progress(source.frames(), total, "compress"):
+        metadata = b""
+        if frame.metadata:
+            metadata = pack_metadata(frame.metadata, spec.info.source.data)
+        start = time.perf_counter()
+        packet = encoder.push(frame.samples, frame.slice_index, metadata)
+        report.frame_ms.append(1e3 * (time.perf_counter() - start))
+        if packet.phase_index != frame.phase_index:
+            raise FrameError(f"source gave phase {frame.phase_index} for {packet.phase_index}")
+        writer.write(packet)
+        report.frames += 1
+    if report.frames != total:
+        raise FrameError(f"source gave {report.frames} frames, its header says {total}")
+    writer.close()
+    report.stream_bytes = writer.offset
+    return report
+
+
+def decode_stream(
+    file: BinaryIO,
+    open_target: Callable[[StreamSpec], FrameSink],
+    options: DecompressOptions,
+    progress: Progress = silent,
+) -> TransferReport:
+    """Decode an open stream into a sink, which is completed, or aborted where decoding fails."""
+    reader = StreamReader(file, recover=options.recover)
+    spec = _with_phases(reader)
+    check_hashes(spec)
+    model = load_model(
+        spec.model, backend=options.backend, threads=options.threads, decode_only=True
+    )
+    decoder = Decoder(spec, model, preview=options.preview)
+    report = TransferReport(spec, stream_bytes=file.seek(0, io.SEEK_END))
+    sink = open_target(replace(spec, max_error=None) if options.preview else spec)
+    try:
+        for place in progress(_places(spec), _count(spec), "decompress"):
+            try:
+                frame, metadata = _read(reader, decoder, place, report)
+            except (BitstreamError, FrameError) as error:
+                if not options.recover:
+                    raise
+                report.lose(place, error)
+                frame, metadata = np.full(spec.info.frame_shape, spec.low, coded_dtype(spec)), b""
+            sink.write(*place, frame, metadata)
+            report.frames += 1
+        sink.close()
+    except BaseException:
+        sink.abort()
+        raise
+    report.damage[:0] = [f"byte {found.offset}: {found.what}" for found in reader.damage]
+    return report
+
+
+def _with_phases(reader: StreamReader) -> StreamSpec:
+    """Return the stream's description with the number of phases that it turned out to have."""
+    info = replace(reader.spec.info, n_phases=reader.n_phases)
+    if info.n_phases == 0:
+        raise BitstreamError("the stream has a header and no whole frame")
+    return replace(reader.spec, info=info)
+
+
+def _places(spec: StreamSpec) -> Iterator[tuple[int, int]]:
+    """Yield (slice, phase) in the order of NIfTI's voxels, whatever order they were coded in."""
+    for phase_index in range(spec.info.n_phases):
+        for slice_index in range(spec.info.n_slices):
+            yield slice_index, phase_index
+
+
+def _count(spec: StreamSpec) -> int:
+    return spec.info.n_slices * spec.info.n_phases
+
+
+def _read(
+    reader: StreamReader, decoder: Decoder, place: tuple[int, int], report: TransferReport
+) -> tuple[NDArray[Any], bytes]:
+    """Return a frame and its source header, and time the decoding."""
+    packet = reader.read(*place)
+    start = time.perf_counter()
+    frame = decoder.push(packet)
+    report.frame_ms.append(1e3 * (time.perf_counter() - start))
+    return frame, _metadata(packet, decoder.spec)
+
+
+def _metadata(packet: Packet, spec: StreamSpec) -> bytes:
+    packed = packet.layers.get(LayerId.METADATA, b"")
+    return unpack_metadata(packed, spec.info.source.data) if packed else b""
+
+
+def compress_file(
+    source: Path, target: Path, options: CompressOptions, progress: Progress = silent
+) -> TransferReport:
+    """Compress a NIfTI, DICOM or npy file or folder into a stream file.
+
+    The target appears only when it is whole.
+
+    Raises
+    ------
+    SourceError
+        If the source cannot be read or kept without loss, or the target exists.
+    SpecError, FrameError, EngineError
+        If its values, the options or the model do not fit.
+    """
+    with atomic_file(target, force=options.force) as file:
+        return encode_stream(open_source(source, series=options.series), file, options, progress)
+
+
+def decompress_file(
+    source: Path, target: Path, options: DecompressOptions, progress: Progress = silent
+) -> TransferReport:
+    """Decompress a stream file into NIfTI, npy or DICOM, chosen by the target's suffix.
+
+    Raises
+    ------
+    BitstreamError
+        If the stream is damaged and `options.recover` is not set.
+    SourceError, EngineError
+        If the target cannot be written, or the model is not the stream's.
+    """
+    with source.open("rb") as file:
+        return decode_stream(
+            file, lambda spec: open_sink(target, spec, force=options.force), options, progress
+        )
+
+
+def compress(cine: Cine, *, model: str = "none", max_error: int | None = 0) -> bytes:
+    """Compress a cine in memory.
+
+    Parameters
+    ----------
+    cine : Cine
+        The voxels and their geometry.
+    model : {'none', 'vqvae'}
+        Model of the base layer.
+    max_error : int or None
+        Bound in stored units, 0 for lossless, None for the base layer alone.
+    """
+    file = io.BytesIO()
+    encode_stream(cine, file, CompressOptions(parse_model(model), max_error))
+    return file.getvalue()
+
+
+def decompress(data: bytes, *, preview: bool = False) -> Cine:
+    """Return the cine of a whole stream in memory; `preview` decodes the base layer only."""
+    sink = MemorySink()
+    report = decode_stream(io.BytesIO(data), lambda _: sink, DecompressOptions(preview=preview))
+    return sink.cine(report.spec.info)
+
+
+def read_frame(file: BinaryIO, slice_index: int, phase_index: int) -> NDArray[Any]:
+    """Decode one frame of a stream without decoding what it does not depend on.
+
+    Parameters
+    ----------
+    file : seekable binary file
+        The stream.
+    slice_index, phase_index : int
+        Which frame.
+
+    Returns
+    -------
+    ndarray, shape (rows, columns), integer
+        The stored values.
+
+    Raises
+    ------
+    FrameError
+        If the stream has no such frame.
+    """
+    reader = StreamReader(file)
+    check_hashes(reader.spec)
+    decoder = Decoder(reader.spec, load_model(reader.spec.model, decode_only=True))
+    frame = None
+    for packet in reader.read_chain(slice_index, phase_index):
+        frame = decoder.push(packet)
+    if frame is None:
+        raise FrameError(f"the stream has no frame of slice {slice_index}, phase {phase_index}")
+    return np.ascontiguousarray(frame)
+
+
+def parse_model(name: str) -> ModelId:
+    """Return the wire id of a model named on the command line.
+
+    Raises
+    ------
+    SpecError
+        If there is no such model.
+    """
+    try:
+        return ModelId[name.upper()]
+    except KeyError:
+        known = ", ".join(model.name.lower() for model in ModelId)
+        raise SpecError(f"model '{name}' is unknown; use one of {known}") from None

@@ -1,0 +1,69 @@
+"""Loads the zoo's models onto engines."""
+
+from __future__ import annotations
+
+import io
+
+from edge_codec.base.token_model import TokenModel
+from edge_codec.base.tokens import TokenCoder
+from edge_codec.base.vqvae import VqvaeModel
+from edge_codec.errors import EngineError
+from edge_codec.manifest import load_manifest
+from edge_codec.runtime.pick import load_engine
+from edge_codec.spec import ModelId, StreamSpec
+
+
+def load_model(
+    model: ModelId,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    decode_only: bool = False,
+) -> VqvaeModel | None:
+    """Load a model of the zoo, its files checked against their hashes.
+
+    Parameters
+    ----------
+    model : ModelId
+        Which one; `NONE` gives None.
+    backend, threads
+        See `edge_codec.runtime.pick.load_engine`.
+    decode_only : bool
+        Leave the encoder out.
+
+    Raises
+    ------
+    EngineError
+        If a file is missing or altered, or the backend fails.
+    """
+    if model is ModelId.NONE:
+        return None
+    manifest = load_manifest(model)
+    encoder = None
+    if not decode_only:
+        encoder = load_engine(manifest.read("encoder.onnx"), backend, threads)
+    return VqvaeModel(
+        decoder=load_engine(manifest.read("decoder.onnx"), backend, threads),
+        tokens=TokenCoder(TokenModel.load(io.BytesIO(manifest.read("token_model.npz")))),
+        encoder=encoder,
+        n_codes=manifest.n_codes,
+    )
+
+
+def check_hashes(spec: StreamSpec) -> None:
+    """Refuse a stream that was made with other weights than the installed ones.
+
+    Raises
+    ------
+    EngineError
+        If a hash in the stream's header is not the zoo's.
+    """
+    if spec.model is ModelId.NONE:
+        return
+    manifest = load_manifest(spec.model)
+    if spec.model_hashes != manifest.decoding_hashes():
+        found = ", ".join(digest.hex()[:16] for digest in spec.model_hashes)
+        raise EngineError(
+            f"the stream was made with other weights of '{manifest.name}' ({found}...) than this "
+            f"install's version {manifest.version}; install the edge-codec that made it"
+        )

@@ -1,0 +1,62 @@
+"""OpenVINO on the CPU: the faster backend on x86-64, used where it is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from edge_codec.errors import EngineError
+
+MAX_SHAPES = 4
+
+
+class OpenVinoEngine:
+    """A network on OpenVINO's CPU plug-in, compiled once per input shape.
+
+    Parameters
+    ----------
+    model : bytes
+        ONNX file.
+    threads : int
+        Inference threads, 1 or more.
+    precision : {'f32', 'bf16', 'f16'}
+        Precision of what is not quantized; an exact integer network gives the same bits in each.
+    """
+
+    def __init__(self, model: bytes, threads: int, precision: str = "f32") -> None:
+        self._core = openvino.Core()
+        self._options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            self._model = self._core.read_model(model=model, weights=b"")
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO refuses the model: {error}") from error
+        self._compiled: dict[tuple[int, ...], Any] = {}
+        self.name = f"openvino {openvino.__version__} cpu {precision}, {threads} threads"
+
+    def run(self, tensor: NDArray[Any]) -> NDArray[Any]:
+        """Return the network's output for `tensor`; see `edge_codec.engine.Engine`."""
+        try:
+            request = self._request(tensor.shape)
+            request.infer({0: tensor}, share_inputs=True, share_outputs=True)
+            # The request's buffer is written again by the next call.
+            return np.array(request.get_output_tensor(0).data)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed on {tensor.shape}: {error}") from error
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """Return the infer request for a shape; static shapes run markedly faster."""
+        if shape not in self._compiled:
+            if len(self._compiled) >= MAX_SHAPES:
+                self._compiled.pop(next(iter(self._compiled)))
+            model = self._model.clone()
+            model.reshape(list(shape))
+            compiled = self._core.compile_model(model, "CPU", self._options)
+            self._compiled[shape] = compiled.create_infer_request()
+        return self._compiled[shape]

@@ -1,0 +1,62 @@
+"""Chooses an inference backend: by name, or the fastest that is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+
+from edge_codec.engine import Engine
+from edge_codec.errors import EngineError
+
+BACKENDS = ("openvino", "onnxruntime")  # fastest first
+PACKAGES = {"openvino": "edge-codec[openvino]", "onnxruntime": "onnxruntime"}
+
+logger = logging.getLogger(__name__)
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of the installed backends, fastest first."""
+    return tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
+
+
+def default_threads() -> int:
+    """Return how many threads a frame gets: the cores this process may use, at most 4."""
+    return max(1, min(4, len(os.sched_getaffinity(0))))
+
+
+def load_engine(model: bytes, backend: str = "auto", threads: int | None = None) -> Engine:
+    """Load a network on a backend.
+
+    Parameters
+    ----------
+    model : bytes
+        ONNX file.
+    backend : {'auto', 'openvino', 'onnxruntime'}
+        'auto' takes the fastest that is installed.
+    threads : int, optional
+        Threads for one frame; by default `default_threads()`.
+
+    Raises
+    ------
+    EngineError
+        If the backend is unknown or not installed, or refuses the model.
+    """
+    installed = available()
+    if backend == "auto":
+        if not installed:
+            raise EngineError("no inference backend is installed; pip install onnxruntime")
+        backend = installed[0]
+    if backend not in BACKENDS:
+        raise EngineError(f"backend '{backend}' is unknown; use auto, {', '.join(BACKENDS)}")
+    if backend not in installed:
+        raise EngineError(f"backend '{backend}' is missing; pip install {PACKAGES[backend]}")
+    count = threads or default_threads()
+    logger.info("backend %s, %d threads", backend, count)
+    if backend == "openvino":
+        from edge_codec.runtime.openvino_backend import OpenVinoEngine
+
+        return OpenVinoEngine(model, count)
+    from edge_codec.runtime.ort_backend import OrtEngine
+
+    return OrtEngine(model, count)
