@@ -1,0 +1,111 @@
+"""`edge-codec compress`: a cine file into a stream."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_codec.commands.report import add_output_options, progress, show
+from edge_codec.errors import SourceError
+from edge_codec.exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    from edge_codec.cli import Console
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("source", type=Path, help=".nii, .nii.gz, .npy, .dcm or a DICOM folder")
+    parser.add_argument("target", type=Path, help="the stream to write, .ecd")
+    promise = parser.add_mutually_exclusive_group()
+    promise.add_argument(
+        "--lossless",
+        action="store_true",
+        help="every voxel comes back exactly (the default without --model)",
+    )
+    promise.add_argument(
+        "--max-error",
+        type=int,
+        metavar="N",
+        help="no voxel is off by more than N stored units, for example --max-error 2",
+    )
+    parser.add_argument(
+        "--model",
+        default="none",
+        metavar="none|vqvae",
+        help="base layer; with a model and neither promise, the stream holds the base alone",
+    )
+    parser.add_argument(
+        "--key-interval", type=int, default=32, metavar="K", help="phases between key frames"
+    )
+    parser.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
+    add_run_options(parser)
+    add_output_options(parser)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what compress and decompress share."""
+    parser.add_argument("--backend", default="auto", metavar="auto|openvino|onnxruntime")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the networks")
+    parser.add_argument("--force", action="store_true", help="overwrite the target")
+
+
+def run(options: argparse.Namespace, console: Console) -> ExitStatus:
+    """Compress and report."""
+    from edge_codec.runtime.files import CompressOptions, compress_file, parse_model
+
+    model = parse_model(options.model)
+    max_error = options.max_error
+    if options.lossless or (max_error is None and model.name == "NONE"):
+        max_error = 0
+    report = compress_file(
+        options.source,
+        options.target,
+        CompressOptions(
+            model=model,
+            max_error=max_error,
+            key_interval=options.key_interval,
+            backend=options.backend,
+            threads=options.threads,
+            series=options.series,
+            force=options.force,
+        ),
+        progress(options, console),
+    )
+    info = report.spec.info
+    stored = _stored_bytes(options.source)
+    fields = {
+        "target": str(options.target),
+        "slices_phases_rows_columns": [info.n_slices, info.n_phases, *info.frame_shape],
+        "promise": promise_text(max_error),
+        "stream_bytes": report.stream_bytes,
+        "bits_per_voxel": report.bits_per_voxel,
+        "ratio_to_16_bit": 16 / report.bits_per_voxel,
+        "ratio_to_source_file": stored / report.stream_bytes,
+        "frame_ms_median": float(np.median(report.frame_ms)),
+        "frame_ms_max": float(np.max(report.frame_ms)),
+    }
+    show(fields, options, console)
+    return ExitStatus.OK
+
+
+def promise_text(max_error: int | None) -> str:
+    """Say what the stream guarantees."""
+    if max_error is None:
+        return "none: base layer of a model, lossy, not for diagnosis"
+    if max_error == 0:
+        return "lossless"
+    return f"no voxel off by more than {max_error} stored units"
+
+
+def _stored_bytes(source: Path) -> int:
+    """Return the size of the source as it lies on the disk."""
+    try:
+        if source.is_dir():
+            return sum(path.stat().st_size for path in source.iterdir() if path.is_file())
+        return source.stat().st_size
+    except OSError as error:
+        raise SourceError(f"{source} cannot be read: {error}") from error

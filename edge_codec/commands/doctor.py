@@ -1,0 +1,93 @@
+"""`edge-codec doctor`: what this machine can do, and what to install for more."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_codec import __version__
+from edge_codec.commands.report import show
+from edge_codec.errors import EdgeCodecError, EngineError
+from edge_codec.exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    from edge_codec.cli import Console
+
+# What may be missing -> what installs it and what it gives.
+OPTIONAL = {
+    "openvino": "pip install 'edge-codec[openvino]': faster networks on x86-64 CPUs",
+    "pylibjpeg": "pip install 'edge-codec[dicom]': compressed DICOM",
+    "torch": "pip install 'edge-codec[train]': training and export",
+    "tensorrt": "pip install 'edge-codec[tensorrt]': NVIDIA GPUs",
+}
+REPEATS = 20
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def run(options: argparse.Namespace, console: Console) -> ExitStatus:
+    """Look, try the networks on every backend, and print."""
+    from edge_codec.runtime.pick import available, default_threads
+
+    fields: dict[str, object] = {
+        "edge_codec": __version__,
+        "python": sys.version.split()[0],
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "threads_per_frame": default_threads(),
+        "native_coders": "compiled",
+    }
+    for package in ("numpy", "onnxruntime", "nibabel", "pydicom", *OPTIONAL):
+        fields[package] = _version(package)
+    healthy = True
+    reference = None
+    for backend in available():
+        try:
+            frame, milliseconds = _try_backend(backend)
+        except EdgeCodecError as error:
+            fields[f"vqvae_on_{backend}"] = f"fails: {error}"
+            healthy = False
+            continue
+        reference = frame if reference is None else reference
+        exact = bool(np.array_equal(frame, reference))
+        healthy &= exact
+        verdict = "bits agree" if exact else "BITS DIFFER, do not use this backend"
+        fields[f"vqvae_on_{backend}"] = f"{milliseconds:.1f} ms to synthesize 256x256, {verdict}"
+    show(fields, options, console)
+    if not options.json:
+        print("weights: non-commercial research use only, CC BY-NC-SA 4.0", file=console.out)
+    return ExitStatus.OK if healthy else ExitStatus.ENGINE
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return f"missing; {OPTIONAL.get(package, f'pip install {package}')}"
+
+
+def _try_backend(backend: str) -> tuple[np.ndarray, float]:
+    """Return the frame that fixed tokens decode to, and the median time."""
+    from edge_codec.runtime.models import load_model
+    from edge_codec.spec import ModelId
+
+    model = load_model(ModelId.VQVAE, backend=backend, decode_only=True)
+    if model is None:
+        raise EngineError("the zoo has no vqvae")
+    tokens = np.random.default_rng(0).integers(0, model.n_codes, (1, 32, 32), dtype=np.int32)
+    frame = model.decoder.run(tokens)
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        model.decoder.run(tokens)
+        times.append(time.perf_counter() - start)
+    return frame, 1e3 * float(np.median(times))

@@ -1,0 +1,63 @@
+"""`edge-codec info`: what a stream holds and promises."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_codec.commands.compress import promise_text
+from edge_codec.commands.report import show
+from edge_codec.exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    from edge_codec.cli import Console
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("source", type=Path, help="the stream, .ecd")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def run(options: argparse.Namespace, console: Console) -> ExitStatus:
+    """Read the header and the packets' heads, and print them."""
+    from edge_codec.bitstream.container import StreamReader
+
+    layers: dict[str, int] = {}
+    frames = 0
+    with options.source.open("rb") as file:
+        reader = StreamReader(file, recover=True)
+        for packet in reader.packets():
+            frames += 1
+            for layer, payload in packet.layers.items():
+                name = layer.name.lower()
+                layers[name] = layers.get(name, 0) + len(payload)
+    spec, info = reader.spec, reader.spec.info
+    size = options.source.stat().st_size
+    voxels = frames * info.rows * info.columns
+    fields = {
+        "source": str(options.source),
+        "complete": reader.complete and not reader.damage,
+        "frames": frames,
+        "slices_phases_rows_columns": [info.n_slices, info.n_phases, *info.frame_shape],
+        "dtype": str(info.dtype),
+        "sample_format": info.sample_format.name.lower(),
+        "values": [spec.low, spec.high],
+        "window": [spec.window_low, spec.window_high],
+        "spacing_mm_slice_row_column": list(info.spacing_mm),
+        "trigger_time_ms": list(info.trigger_time_ms),
+        "rescale_slope_intercept": [info.rescale_slope, info.rescale_intercept],
+        "source_format": info.source.kind.name.lower(),
+        "model": spec.model.name.lower(),
+        "model_sha256": [digest.hex() for digest in spec.model_hashes],
+        "max_error": spec.max_error,
+        "promise": promise_text(spec.max_error),
+        "key_interval": spec.key_interval,
+        "stream_bytes": size,
+        "layer_bytes": layers,
+        "bits_per_voxel": 8 * size / voxels if voxels else None,
+        "ratio_to_16_bit": 2 * voxels / size,
+    }
+    show(fields, options, console)
+    return ExitStatus.OK if fields["complete"] else ExitStatus.DAMAGED
