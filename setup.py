@@ -1,4 +1,4 @@
-"""Packaging: the top-level folders are installed as subpackages of edge_codec, the C coders are built."""
+"""Packaging: top-level folders become subpackages of edge_codec; the C coders are built."""
 
 from __future__ import annotations
 

@@ -205,7 +205,9 @@ def _check_bound(
             bound or 0
         )
     if not kept:
-        raise FrameError(f"the coded frame breaks its bound of {bound}; this is a defect, report it")
+        raise FrameError(
+            f"the coded frame breaks its bound of {bound}; this is a defect, report it"
+        )
 
 
 class Decoder:

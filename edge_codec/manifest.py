@@ -63,7 +63,7 @@ class Manifest:
         found = hashlib.sha256(data).hexdigest()
         if found != self.hashes[name]:
             raise EngineError(
-                f"{path} has SHA-256 {found[:16]}..., the manifest says {self.hashes[name][:16]}...;"
+                f"{path} has SHA-256 {found[:16]}..., not {self.hashes[name][:16]}...;"
                 " the file was altered, reinstall edge-codec"
             )
         return data

@@ -1,4 +1,4 @@
-"""The integer window between stored samples and the 8-bit codes that the networks read and write."""
+"""The integer window between stored samples and the 8-bit codes of the networks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Window:
 
 
 def pad(codes: NDArray[np.uint8], stride: int) -> NDArray[np.uint8]:
-    """Extend a frame at its bottom and right edge to multiples of `stride` by repeating the edge."""
+    """Extend a frame below and to the right to multiples of `stride` by repeating its edge."""
     rows, columns = codes.shape
     below, right = -rows % stride, -columns % stride
     if not below and not right:

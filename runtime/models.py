@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 
-from edge_codec.base.token_model import TokenModel
 from edge_codec.base.tokens import TokenCoder
+
+from edge_codec.base.token_model import TokenModel
 from edge_codec.base.vqvae import VqvaeModel
 from edge_codec.errors import EngineError
 from edge_codec.manifest import load_manifest

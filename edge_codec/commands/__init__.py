@@ -1,1 +1,1 @@
-"""One module per command: `register(parser)` declares its options, `run(options, console)` does it."""
+"""One module per command: `register(parser)` declares it, `run(options, console)` does it."""
