@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
@@ -54,7 +56,7 @@ setup(
         Extension(
             name,
             sources=[source],
-            depends=["edge_codec/entropy/rans.h"],
+            depends=sorted(map(str, Path("edge_codec").glob("*/*.h"))),
             include_dirs=["edge_codec/entropy"],
             # Contraction would make floating-point results depend on the processor; wrapping
             # makes integer overflow on hostile input defined.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel
 from edge_codec.bitstream.packet import LayerId, Packet
 from edge_codec.errors import BitstreamError, EngineError, FrameError, SpecError
-from edge_codec.residual import ResidualDecoder, ResidualEncoder
+from edge_codec.residual import Mapper, ResidualDecoder, ResidualEncoder
 from edge_codec.spec import ModelId, StreamSpec
 
 CHECK = struct.Struct("<I")
@@ -60,10 +60,10 @@ def from_samples(samples: NDArray[np.uint32], spec: StreamSpec) -> NDArray[Any]:
     """Return the stored integers of decoded samples: the inverse of `to_samples`."""
     coded = coded_dtype(spec)
     if coded.itemsize <= 4:
+        # Modulo 2**32, and the cast takes the low bits: exact, since the value is known to fit.
         return (samples + np.uint32(spec.low & 0xFFFFFFFF)).astype(coded)
-    if coded.kind == "u":
-        return samples.astype(coded) + coded.type(spec.low)
-    return samples.astype(np.int64) + np.int64(spec.low)
+    wide = samples.astype(np.uint64) + np.uint64(spec.low & 0xFFFFFFFFFFFFFFFF)
+    return wide.view(coded)
 
 
 def coded_dtype(spec: StreamSpec) -> np.dtype[Any]:
@@ -82,26 +82,28 @@ def _base_coder(spec: StreamSpec, model: VqvaeModel | None) -> VqvaeCoder | None
 class _EncoderSlice:
     """Encoding state of one slice."""
 
-    def __init__(self, spec: StreamSpec, model: VqvaeModel | None) -> None:
+    def __init__(self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper) -> None:
         self.base = _base_coder(spec, model)
         self.residual: ResidualEncoder | None = None
         if spec.max_error is not None:
-            self.residual = ResidualEncoder(
-                *spec.info.frame_shape, spec.high - spec.low, spec.max_error, self.base is not None
-            )
+            span, with_base = spec.high - spec.low, self.base is not None
+            rows, columns = spec.info.frame_shape
+            self.residual = ResidualEncoder(rows, columns, span, spec.max_error, with_base, mapper)
         self.next_phase = 0
 
 
 class _DecoderSlice:
     """Decoding state of one slice."""
 
-    def __init__(self, spec: StreamSpec, model: VqvaeModel | None, preview: bool) -> None:
+    def __init__(
+        self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper, preview: bool
+    ) -> None:
         self.base = _base_coder(spec, model)
         self.residual: ResidualDecoder | None = None
         if spec.max_error is not None and not preview:
-            self.residual = ResidualDecoder(
-                *spec.info.frame_shape, spec.high - spec.low, spec.max_error, self.base is not None
-            )
+            span, with_base = spec.high - spec.low, self.base is not None
+            rows, columns = spec.info.frame_shape
+            self.residual = ResidualDecoder(rows, columns, span, spec.max_error, with_base, mapper)
         self.next_phase: int | None = None
 
 
@@ -117,6 +119,9 @@ class Encoder:
         What the stream holds.
     model : VqvaeModel, optional
         Loaded model, where `spec.model` is not `NONE`.
+    mapper : callable
+        How to go over the bands of a frame: `map`, or an executor's for several threads; the bits
+        are the same.
 
     Examples
     --------
@@ -130,9 +135,12 @@ class Encoder:
     True
     """
 
-    def __init__(self, spec: StreamSpec, model: VqvaeModel | None = None) -> None:
+    def __init__(
+        self, spec: StreamSpec, model: VqvaeModel | None = None, mapper: Mapper = map
+    ) -> None:
         self.spec = spec
         self._model = model
+        self._map = mapper
         self._slices: dict[int, _EncoderSlice] = {}
         self._sequence = 0
 
@@ -183,7 +191,7 @@ class Encoder:
         if not 0 <= slice_index < self.spec.info.n_slices:
             raise FrameError(f"slice {slice_index} of a stream of {self.spec.info.n_slices} slices")
         if slice_index not in self._slices:
-            self._slices[slice_index] = _EncoderSlice(self.spec, self._model)
+            self._slices[slice_index] = _EncoderSlice(self.spec, self._model, self._map)
         return self._slices[slice_index]
 
 
@@ -221,16 +229,23 @@ class Decoder:
         Loaded model, where `spec.model` is not `NONE`.
     preview : bool
         Decode the base layer only.
+    mapper : callable
+        As for `Encoder`.
     """
 
     def __init__(
-        self, spec: StreamSpec, model: VqvaeModel | None = None, preview: bool = False
+        self,
+        spec: StreamSpec,
+        model: VqvaeModel | None = None,
+        preview: bool = False,
+        mapper: Mapper = map,
     ) -> None:
         if preview and spec.model is ModelId.NONE:
             raise SpecError("the stream has no base layer to preview; decode it whole")
         self.spec = spec
         self._model = model
         self._preview = preview
+        self._map = mapper
         self._slices: dict[int, _DecoderSlice] = {}
 
     def push(self, packet: Packet) -> NDArray[Any]:
@@ -275,7 +290,7 @@ class Decoder:
             raise BitstreamError(f"phase {packet.phase_index} has the wrong key flag")
         state = self._slices.get(packet.slice_index)
         if state is None or packet.key:
-            state = _DecoderSlice(self.spec, self._model, self._preview)
+            state = _DecoderSlice(self.spec, self._model, self._map, self._preview)
             self._slices[packet.slice_index] = state
         if not packet.key and state.next_phase != packet.phase_index:
             self._slices.pop(packet.slice_index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,8 +23,10 @@ from edge_codec.io import FrameSink, FrameSource, open_sink, open_source
 from edge_codec.io.atomic import atomic_file
 from edge_codec.io.statistics import scan
 from edge_codec.manifest import load_manifest
+from edge_codec.residual import Mapper
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.models import check_hashes, load_model
+from edge_codec.runtime.pick import default_threads
 from edge_codec.spec import ModelId, SampleFormat, StreamSpec
 
 # Wraps an iterable of frames: (items, number or None, what is done) -> the same items.
@@ -132,6 +135,12 @@ class TransferReport:
         return 8 * self.stream_bytes / max(1, self.voxels)
 
 
+def band_mapper(threads: int | None = None) -> Mapper:
+    """Return how to go over the bands of a frame: on several threads where there are any."""
+    count = threads or default_threads()
+    return ThreadPoolExecutor(count).map if count > 1 else map
+
+
 def make_spec(source: FrameSource, options: CompressOptions, progress: Progress) -> StreamSpec:
     """Read a source once for its value range and describe its stream."""
     info = source.info
@@ -161,7 +170,7 @@ def encode_stream(
     """Write a source as a stream into an open file."""
     spec = make_spec(source, options, progress)
     model = load_model(spec.model, backend=options.backend, threads=options.threads)
-    encoder = Encoder(spec, model)
+    encoder = Encoder(spec, model, band_mapper(options.threads))
     report = TransferReport(spec)
     writer = StreamWriter(file, spec)
     total = _count(spec)
@@ -196,11 +205,12 @@ def decode_stream(
     model = load_model(
         spec.model, backend=options.backend, threads=options.threads, decode_only=True
     )
-    decoder = Decoder(spec, model, preview=options.preview)
+    decoder = Decoder(spec, model, options.preview, band_mapper(options.threads))
     report = TransferReport(spec, stream_bytes=file.seek(0, io.SEEK_END))
     sink = open_target(replace(spec, max_error=None) if options.preview else spec)
     try:
-        for place in progress(_places(spec), _count(spec), "decompress"):
+        places: Iterable[tuple[int, int]] = _places(spec)
+        for place in progress(places, _count(spec), "decompress"):
             try:
                 frame, metadata = _read(reader, decoder, place, report)
             except (BitstreamError, FrameError) as error:
@@ -208,7 +218,7 @@ def decode_stream(
                     raise
                 report.lose(place, error)
                 frame, metadata = np.full(spec.info.frame_shape, spec.low, coded_dtype(spec)), b""
-            sink.write(*place, frame, metadata)
+            sink.write(place[0], place[1], frame, metadata)
             report.frames += 1
         sink.close()
     except BaseException:
@@ -284,9 +294,15 @@ def decompress_file(
         If the target cannot be written, or the model is not the stream's.
     """
     with source.open("rb") as file:
-        return decode_stream(
-            file, lambda spec: open_sink(target, spec, force=options.force), options, progress
-        )
+        size = file.seek(0, io.SEEK_END)
+
+        def open_target(spec: StreamSpec) -> FrameSink:
+            voxel_bytes = (
+                _count(spec) * spec.info.rows * spec.info.columns * spec.info.dtype.itemsize
+            )
+            return open_sink(target, spec, force=options.force, lossy_ratio=voxel_bytes / size)
+
+        return decode_stream(file, open_target, options, progress)
 
 
 def compress(cine: Cine, *, model: str = "none", max_error: int | None = 0) -> bytes:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-
+from edge_codec.base.token_model import load_token_model
 from edge_codec.base.tokens import TokenCoder
-
-from edge_codec.base.token_model import TokenModel
 from edge_codec.base.vqvae import VqvaeModel
 from edge_codec.errors import EngineError
 from edge_codec.manifest import load_manifest
@@ -45,7 +42,7 @@ def load_model(
         encoder = load_engine(manifest.read("encoder.onnx"), backend, threads)
     return VqvaeModel(
         decoder=load_engine(manifest.read("decoder.onnx"), backend, threads),
-        tokens=TokenCoder(TokenModel.load(io.BytesIO(manifest.read("token_model.npz")))),
+        tokens=TokenCoder(load_token_model(manifest.read("token_model.npz"))),
         encoder=encoder,
         n_codes=manifest.n_codes,
     )

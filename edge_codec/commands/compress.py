@@ -105,7 +105,7 @@ def _stored_bytes(source: Path) -> int:
     """Return the size of the source as it lies on the disk."""
     try:
         if source.is_dir():
-            return sum(path.stat().st_size for path in source.iterdir() if path.is_file())
+            return sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
         return source.stat().st_size
     except OSError as error:
         raise SourceError(f"{source} cannot be read: {error}") from error
