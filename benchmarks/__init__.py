@@ -1,0 +1,1 @@
+"""Measurements: speed, rate and fidelity; each run asserts the outputs that it times."""

@@ -1,0 +1,1 @@
+"""Entropy coding: integer probabilities and interleaved rANS."""
