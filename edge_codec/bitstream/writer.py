@@ -1,0 +1,126 @@
+"""The writing side of the file: header, packets, index, footer, appended in one go.
+
+The writer never seeks, so its output may be a pipe. What was written before a crash or a cut is
+readable, as every packet stands on its own.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import BinaryIO
+
+from edge_codec.bitstream.header import pack_header
+from edge_codec.bitstream.index import MAX_PACKETS, Footer, pack_entry, pack_index
+from edge_codec.bitstream.order import PacketOrder
+from edge_codec.bitstream.packet import Packet
+from edge_codec.errors import FrameError
+from edge_codec.spec import StreamSpec
+
+
+class StreamWriter:
+    """Appends packets to a file or pipe; `close` adds the index and makes the stream complete.
+
+    As a context manager it closes the stream unless an exception passes through: then the file is
+    left without its footer, readable by recovery. The file itself is never closed.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Target, need not be seekable; the stream begins at its current position.
+    spec : StreamSpec
+        Description of the stream.
+
+    Raises
+    ------
+    SpecError
+        If the description has no place in the format.
+    """
+
+    def __init__(self, file: BinaryIO, spec: StreamSpec) -> None:
+        self._file = file
+        self._order = PacketOrder(spec)
+        self._n_frames = spec.info.n_slices * spec.info.n_phases
+        self._entries = bytearray()
+        self._offset = 0
+        self._closed = False
+        self._append(pack_header(spec))
+
+    def __enter__(self) -> StreamWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far."""
+        return self._offset
+
+    def write(self, packet: Packet) -> int:
+        """Append one packet and flush it.
+
+        Parameters
+        ----------
+        packet : Packet
+            The next packet of the stream.
+
+        Returns
+        -------
+        int
+            Bytes written.
+
+        Raises
+        ------
+        FrameError
+            If the packet does not fit the stream or its order.
+        """
+        order = self._order
+        wrong = order.misfit(packet) or order.break_of_chain(packet) or order.gap_before(packet)
+        if packet.sequence != self._order.next_sequence or packet.sequence >= MAX_PACKETS:
+            wrong = (
+                f"sequence number {packet.sequence} where {self._order.next_sequence} is due "
+                f"(below {MAX_PACKETS})"
+            )
+        if self._closed:
+            wrong = "the stream is closed"
+        if wrong:
+            raise FrameError(f"packet {packet.sequence} cannot be written: {wrong}")
+        data = packet.pack()
+        entry = pack_entry(packet.head, self._offset)
+        self._append(data)
+        self._entries += entry
+        self._order.accept(packet)
+        return len(data)
+
+    def close(self) -> None:
+        """Append index and footer; a second call does nothing.
+
+        Raises
+        ------
+        FrameError
+            If the header promises more frames than were written. The file stays as it is.
+        """
+        if self._closed:
+            return
+        count = self._order.next_sequence
+        if self._n_frames and count != self._n_frames:
+            raise FrameError(
+                f"the stream has {count} of {self._n_frames} frames; write the others, or leave it "
+                "unclosed for recovery"
+            )
+        footer = Footer(self._offset, count)
+        self._append(pack_index(bytes(self._entries)) + footer.pack())
+        self._closed = True
+
+    def _append(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # an unbuffered file may take less than it is given
+            view = view[self._file.write(view) :]
+        self._file.flush()
+        self._offset += len(data)

@@ -1,0 +1,89 @@
+"""Hostile headers: refused quickly and in little memory, with a right CRC too."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import time
+import tracemalloc
+import zlib
+
+import pytest
+from stream_samples import make_spec
+
+from edge_codec.bitstream.header import pack_header, read_header
+from edge_codec.errors import BitstreamError
+
+MAX_BYTES = 64 << 20
+WATCHDOG_S = 5.0  # measured below 0.1; generous, as CI machines stall
+FIXED = pack_header(make_spec())[:132]
+
+
+def deflated(raw: bytes) -> bytes:
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return deflate.compress(raw) + deflate.flush()
+
+
+def header_of(variable: bytes, *, times: int = 0, hashes: int = 0, source: int = 0) -> bytes:
+    data = bytearray(FIXED + variable + bytes(4))
+    struct.pack_into("<I", data, 12, len(data))
+    struct.pack_into("<3I", data, 120, times, hashes, source)
+    struct.pack_into("<I", data, len(data) - 4, zlib.crc32(data[:-4]))
+    return bytes(data)
+
+
+def bomb_of(raw_size: int, blocks: list[bytes]) -> bytes:
+    packed = struct.pack("<I", raw_size)
+    packed += b"".join(struct.pack("<I", len(block)) + block for block in blocks)
+    return header_of(packed, source=len(packed))
+
+
+BLOCK = deflated(bytes(16_384))
+STORED = b"\1\0\x40\xff\xbf" + bytes(16_384)
+ATTACKS = {
+    "one block of 100 MiB": bomb_of(32 << 20, [deflated(bytes(100 << 20))]),
+    "2047 of 2048 blocks": bomb_of(32 << 20, [BLOCK] * 2047),
+    "2049 blocks": bomb_of(32 << 20, [BLOCK] * 2049),
+    "all blocks, impossible stream": bomb_of(32 << 20, [BLOCK] * 2048),
+    "2047 good blocks and a bad one": bomb_of(32 << 20, [BLOCK] * 2047 + [BLOCK[:-1]]),
+    "raw size 4 GiB": bomb_of((1 << 32) - 1, [BLOCK] * 4),
+    "times": header_of(b"", times=(1 << 32) - 1),
+    "hashes": header_of(b"", hashes=64),
+    "source": header_of(b"", source=(1 << 32) - 1),
+    "a million times": header_of(b"\xff" * 8_000_000, times=1_000_000),
+    "times that are not finite": header_of(b"\xff" * 8 * (1 << 18), times=1 << 18),
+    "largest header, noise": header_of(bytes(4) + b"noise" * 3_000_000, source=15_000_004),
+    "largest header, 32 MiB and one": bomb_of(32 << 20, [STORED] * 960 + [BLOCK] * 1089),
+    "size of the largest header": FIXED[:12] + struct.pack("<I", 16 << 20) + FIXED[16:],
+    "size beyond": FIXED[:12] + b"\xff\xff\xff\xff" + FIXED[16:],
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_hostile_header_is_refused_cheaply(name: str) -> None:
+    data = ATTACKS[name]
+    if name == "all blocks, impossible stream":  # hostile only after the source is inflated
+        data = data[:16] + bytes(4) + data[20:-4]
+        data += struct.pack("<I", zlib.crc32(data))
+    file = io.BytesIO(data)
+    tracemalloc.start()
+    start = time.perf_counter()
+    try:
+        with pytest.raises(BitstreamError):
+            read_header(file)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - start < WATCHDOG_S
+    assert peak < MAX_BYTES
+
+
+def test_import_is_light() -> None:
+    code = "import sys, edge_codec.bitstream; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.split()
+    heavy = {"torch", "onnxruntime", "openvino", "onnx", "nibabel", "pydicom", "tqdm", "scipy"}
+    assert not heavy & set(loaded)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import io
+import struct
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from stream_fuzzing import repair
+from stream_samples import make_packets, make_spec, make_stream
+
+from edge_codec.bitstream.container import StreamReader
+from edge_codec.bitstream.header import pack_header
+from edge_codec.bitstream.verify import verify
+from edge_codec.errors import BitstreamError
+
+SPEC = make_spec(2, 2, rich=True)
+DATA = make_stream(SPEC)
+STARTS = [len(pack_header(SPEC))]
+for _packet in make_packets(SPEC):
+    STARTS.append(STARTS[-1] + len(_packet.pack()))
+HEADER, END = DATA[: STARTS[0]], DATA[STARTS[-1] :]
+PIECES = [DATA[a:b] for a, b in pairwise(STARTS)]
+
+
+def assert_found(data: bytes) -> None:
+    """`verify` must list a problem, and a strict reading must raise."""
+    report = verify(io.BytesIO(data))
+    assert not report.ok
+    assert all(problem.what for problem in report.problems)
+    with pytest.raises(BitstreamError):
+        list(StreamReader(io.BytesIO(data)).packets())
+
+
+def join(pieces: list[bytes], *, mend: bool) -> bytes:
+    """A stream of these packets; `mend` gives it an index with right offsets."""
+    data = HEADER + b"".join(pieces) + END
+    if not mend:
+        return data
+    mended, offset = bytearray(data), STARTS[0]
+    index_offset = STARTS[0] + sum(map(len, pieces))
+    entries = b""
+    for piece in pieces:
+        slice_phase = piece[12:20]
+        entries += struct.pack("<QI", offset, len(piece)) + slice_phase + bytes([piece[5], 0, 0, 0])
+        offset += len(piece)
+    head = bytearray(END[:36])
+    struct.pack_into("<I", head, 8, len(pieces))
+    struct.pack_into("<I", head, 24, len(entries))
+    footer = struct.pack("<QI", index_offset, len(pieces)) + END[-12:]
+    mended[index_offset:] = head + entries + footer
+    return repair(mended)
+
+
+def test_whole_stream_is_whole() -> None:
+    report = verify(io.BytesIO(DATA))
+    assert report.ok
+    assert report.packets == 4
+    assert report.spec == SPEC
+    assert join(PIECES, mend=True) == DATA
+
+
+def test_every_flipped_byte_is_found() -> None:
+    masks = np.random.default_rng(3).integers(1, 256, len(DATA))
+    for position in range(len(DATA)):
+        for mask in {0x01, 0x80, 0xFF, int(masks[position])}:
+            damaged = bytearray(DATA)
+            damaged[position] ^= mask
+            assert not verify(io.BytesIO(damaged)).ok, f"byte {position} ^ {mask:#x}"
+
+
+def test_every_cut_is_found() -> None:
+    for size in range(len(DATA)):
+        assert not verify(io.BytesIO(DATA[:size])).ok
+
+
+@pytest.mark.parametrize("mend", [False, True])
+@pytest.mark.parametrize(
+    "order",
+    [
+        [1, 2, 3],
+        [0, 2, 3],
+        [0, 1, 2],
+        [0, 0, 1, 2, 3],
+        [0, 1, 2, 3, 3],
+        [1, 0, 2, 3],
+        [0, 1, 3, 2],
+        [3, 2, 1, 0],
+        [],
+    ],
+)
+def test_missing_doubled_and_swapped_packets_are_found(order: list[int], mend: bool) -> None:
+    assert_found(join([PIECES[number] for number in order], mend=mend))
+
+
+def test_missing_frames_are_found_also_when_renumbered() -> None:
+    data = bytearray(join(PIECES[:3], mend=True))
+    assert_found(bytes(data))
+    assert "promises 4" in verify(io.BytesIO(data)).problems[-1].what
+
+
+@pytest.mark.parametrize("extra", [b"\0", b"ECDP", DATA, DATA[-24:], bytes(5000)])
+def test_trailing_bytes_are_found(extra: bytes) -> None:
+    assert_found(DATA + extra)
+
+
+@pytest.mark.parametrize("at", STARTS)
+def test_bytes_between_packets_are_found(at: int) -> None:
+    assert_found(DATA[:at] + b"\0" + DATA[at:])
+
+
+def entry_field(packet: int, at: int) -> int:
+    return STARTS[-1] + 36 + 24 * packet + at
+
+
+@pytest.mark.parametrize(
+    ("at", "raw"),
+    [
+        (entry_field(1, 0), struct.pack("<Q", STARTS[0])),  # overlaps the first
+        (entry_field(1, 0), struct.pack("<Q", STARTS[0] - 1)),  # backward
+        (entry_field(1, 0), struct.pack("<Q", STARTS[2])),
+        (entry_field(1, 0), b"\xff" * 8),
+        (entry_field(1, 8), b"\0\0\0\0"),
+        (entry_field(1, 8), b"\xff" * 4),
+        (entry_field(1, 12), b"\0\0\0\0"),  # slice
+        (entry_field(1, 16), b"\1\0\0\0"),  # phase
+        (entry_field(1, 20), b"\0"),  # key
+        (entry_field(1, 20), b"\2"),
+        (entry_field(1, 21), b"\1"),
+        (STARTS[-1] + 8, b"\3\0\0\0"),  # count
+        (STARTS[-1] + 5, b"\1"),  # key flag
+        (len(DATA) - 24, struct.pack("<Q", STARTS[0])),  # footer: index at the first packet
+        (len(DATA) - 24, struct.pack("<Q", 0)),
+        (len(DATA) - 24, b"\xff" * 8),
+        (len(DATA) - 16, b"\3\0\0\0"),  # count
+    ],
+)
+def test_index_that_disagrees_is_found(at: int, raw: bytes) -> None:
+    damaged = bytearray(DATA)
+    damaged[at : at + len(raw)] = raw
+    assert_found(repair(damaged))
+
+
+@pytest.mark.parametrize(
+    ("at", "raw"),
+    [
+        (5, b"\0"),  # a key frame that is not marked
+        (8, b"\5\0\0\0"),
+        (12, b"\1\0\0\0"),
+        (12, b"\xff" * 4),
+        (16, b"\1\0\0\0"),
+        (16, b"\xff" * 4),
+        (20, b"\1"),  # layer ids
+    ],
+)
+def test_packet_that_disagrees_is_found_also_with_right_crc(at: int, raw: bytes) -> None:
+    damaged = bytearray(DATA)
+    damaged[STARTS[0] + at : STARTS[0] + at + len(raw)] = raw
+    assert_found(repair(damaged))
+
+
+def test_two_entries_that_swap_sizes_are_found() -> None:
+    pieces = [PIECES[0], PIECES[1] + b"\0", *PIECES[2:]]
+    assert_found(join(pieces, mend=True))
+
+
+def test_stream_without_packets_can_be_whole() -> None:
+    spec = make_spec(1, 0)
+    assert verify(io.BytesIO(make_stream(spec, []))).ok
+    assert not verify(io.BytesIO(pack_header(spec))).ok
+    assert not verify(io.BytesIO(b"")).ok
