@@ -1,0 +1,181 @@
+"""Codes the frames of one slice against their prediction, with a bound on every voxel.
+
+A voxel is predicted by a linear filter over decoded voxels: ten before it in the frame, thirteen
+around its place in the previous frame, five in the one before that, and five of the base layer
+where there is one. The encoder fits the filter to each frame by least squares and sends it; both
+sides evaluate it in integers. What is left, divided by 2N + 1 and rounded, so that no voxel is off
+by more than N, is coded by one of 48 adaptive distributions, chosen by how large the differences
+around the voxel and at its place in the previous frame were.
+
+A frame is cut into horizontal bands that know nothing of each other, so that several threads can
+share it without changing a bit. The arithmetic is in C (`_residual.c`); `reference.py` is the same
+in plain Python; `docs/bitstream.md` specifies the bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_codec.errors import BitstreamError, FrameError
+from edge_codec.residual import _residual
+
+BAND_ROWS = 96
+MAX_BANDS = 8
+SIZE = struct.Struct("<I")
+
+# Applies a function to each item, in order: `map`, or an executor's.
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+
+
+def cut_bands(rows: int) -> list[slice]:
+    """Return the rows of each band: one band for every 96 rows, at most 8, of nearly equal size."""
+    count = max(1, min(MAX_BANDS, rows // BAND_ROWS))
+    return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
+
+
+class _Slice:
+    """State of one slice and the checks that encoder and decoder share."""
+
+    def __init__(
+        self,
+        rows: int,
+        columns: int,
+        span: int,
+        max_error: int,
+        with_base: bool,
+        mapper: Mapper = map,
+    ) -> None:
+        self._shape = (rows, columns)
+        self._with_base = with_base
+        self._map = mapper
+        self._bands = cut_bands(rows)
+        self._states = [
+            _residual.new(band.stop - band.start, columns, span, max_error, with_base)
+            for band in self._bands
+        ]
+
+    def _check_base(self, base: NDArray[np.uint32] | None) -> None:
+        if (base is not None) != self._with_base:
+            raise FrameError("a base frame is " + ("missing" if base is None else "not expected"))
+        if base is not None:
+            self._check(base)
+
+    def _check(self, frame: NDArray[np.uint32]) -> None:
+        if frame.shape != self._shape or frame.dtype != np.uint32:
+            raise FrameError(f"frame is {frame.shape} {frame.dtype}, not {self._shape} uint32")
+
+
+def _cut(frame: NDArray[np.uint32] | None, band: slice) -> NDArray[np.uint32] | None:
+    return None if frame is None else np.ascontiguousarray(frame[band])
+
+
+class ResidualEncoder(_Slice):
+    """Encoder of one slice.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Size of a frame.
+    span : int
+        Largest sample, below 2**32.
+    max_error : int
+        Bound of the difference of any voxel, 0 for lossless.
+    with_base : bool
+        Whether every frame comes with a base.
+    mapper : callable
+        How to go over the bands: `map`, or an executor's `map` for several threads.
+    """
+
+    def encode(
+        self, samples: NDArray[np.uint32], base: NDArray[np.uint32] | None, key: bool
+    ) -> tuple[bytes, NDArray[np.uint32]]:
+        """Code the next frame.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (rows, columns), uint32
+            The frame, values up to `span`.
+        base : ndarray of the same shape, or None
+            The base layer's decoded frame.
+        key : bool
+            Code without earlier frames.
+
+        Returns
+        -------
+        payload : bytes
+            The coded frame.
+        decoded : ndarray, shape (rows, columns), uint32
+            What the decoder makes of it.
+
+        Raises
+        ------
+        FrameError
+            If an array does not fit the slice.
+        """
+        self._check(samples)
+        self._check_base(base)
+
+        def encode_band(index: int) -> tuple[bytes, bytes]:
+            band = self._bands[index]
+            frame = np.ascontiguousarray(samples[band])
+            return _residual.encode(self._states[index], frame, _cut(base, band), key)
+
+        coded = list(self._map(encode_band, range(len(self._bands))))
+        payloads = [payload for payload, _ in coded]
+        sizes = b"".join(SIZE.pack(len(payload)) for payload in payloads[:-1])
+        decoded = np.frombuffer(b"".join(frame for _, frame in coded), np.uint32)
+        return sizes + b"".join(payloads), decoded.reshape(self._shape)
+
+
+class ResidualDecoder(_Slice):
+    """Decoder of one slice; the parameters are the encoder's."""
+
+    _begun = False
+
+    def decode(
+        self, payload: bytes, base: NDArray[np.uint32] | None, key: bool
+    ) -> NDArray[np.uint32]:
+        """Return the next frame, shape (rows, columns), uint32.
+
+        Raises
+        ------
+        BitstreamError
+            If the payload is damaged, or no key frame came before.
+        FrameError
+            If the base does not fit the slice.
+        """
+        self._check_base(base)
+        if not key and not self._begun:
+            raise BitstreamError("a predicted frame came before any key frame of its slice")
+        parts = self._split(payload)
+
+        def decode_band(index: int) -> bytes | None:
+            part, band = parts[index], self._bands[index]
+            return _residual.decode(self._states[index], part, _cut(base, band), key)
+
+        self._begun = False  # after damage only a key frame can follow
+        decoded = list(self._map(decode_band, range(len(self._bands))))
+        if None in decoded:
+            raise BitstreamError("the residual layer is damaged")
+        self._begun = True
+        return np.frombuffer(b"".join(decoded), np.uint32).reshape(self._shape)
+
+    def _split(self, payload: bytes) -> list[bytes]:
+        """Return the payload of each band."""
+        count = len(self._bands)
+        start = SIZE.size * (count - 1)
+        if len(payload) < start:
+            raise BitstreamError("the residual layer is cut")
+        parts = []
+        for index in range(count - 1):
+            (size,) = SIZE.unpack_from(payload, SIZE.size * index)
+            if size > len(payload) - start:
+                raise BitstreamError("the residual layer is cut")
+            parts.append(payload[start : start + size])
+            start += size
+        return [*parts, payload[start:]]
