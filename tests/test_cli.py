@@ -1,0 +1,178 @@
+"""The command line, run in process: exit statuses, output, and what is left on the disk."""
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_codec.cli import Console, main
+from edge_codec.exit_status import ExitStatus
+from edge_codec.io import open_source
+
+TINY = Path(__file__).parent.parent / "examples" / "tiny.nii.gz"
+
+
+def run(*arguments):
+    """Run one command and return (status, stdout, stderr)."""
+    console = Console(io.StringIO(), io.StringIO())
+    status = main([str(argument) for argument in arguments], console)
+    return status, console.out.getvalue(), console.err.getvalue()
+
+
+@pytest.fixture
+def stream(tmp_path):
+    target = tmp_path / "heart.ecd"
+    assert run("compress", TINY, target, "--quiet")[0] == ExitStatus.OK
+    return target
+
+
+def voxels(path):
+    return np.stack([frame.samples for frame in open_source(path).frames()])
+
+
+def test_lossless_round_trip_of_the_uncompressed_file_is_byte_exact(tmp_path):
+    source = tmp_path / "heart.nii"
+    source.write_bytes(gzip.decompress(TINY.read_bytes()))
+    assert run("compress", source, tmp_path / "heart.ecd")[0] == ExitStatus.OK
+    assert run("decompress", tmp_path / "heart.ecd", tmp_path / "back.nii")[0] == ExitStatus.OK
+    assert (tmp_path / "back.nii").read_bytes() == source.read_bytes()
+
+
+def test_compress_reports_json(tmp_path):
+    status, out, err = run("compress", TINY, tmp_path / "h.ecd", "--json", "--max-error", 2)
+    report = json.loads(out)
+    assert (status, err) == (ExitStatus.OK, "")
+    assert report["stream_bytes"] == (tmp_path / "h.ecd").stat().st_size
+    frames = voxels(TINY)
+    assert report["bits_per_voxel"] == pytest.approx(8 * report["stream_bytes"] / frames.size)
+    assert report["promise"] == "no voxel off by more than 2 stored units"
+
+
+def test_max_error_holds_in_the_written_file(tmp_path):
+    run("compress", TINY, tmp_path / "h.ecd", "--max-error", 3)
+    run("decompress", tmp_path / "h.ecd", tmp_path / "back.nii.gz")
+    error = np.abs(voxels(tmp_path / "back.nii.gz").astype(int) - voxels(TINY))
+    assert 0 < error.max() <= 3
+
+
+def test_model_with_and_without_a_promise(tmp_path):
+    frames = voxels(TINY)
+    for promise, name in (([], "base"), (["--lossless"], "both")):
+        target = tmp_path / f"{name}.ecd"
+        assert run("compress", TINY, target, "--model", "vqvae", *promise)[0] == ExitStatus.OK
+        assert run("decompress", target, tmp_path / f"{name}.nii.gz")[0] == ExitStatus.OK
+    np.testing.assert_array_equal(voxels(tmp_path / "both.nii.gz"), frames)
+    preview = tmp_path / "preview.nii.gz"
+    assert run("decompress", tmp_path / "both.ecd", preview, "--preview")[0] == ExitStatus.OK
+    np.testing.assert_array_equal(voxels(preview), voxels(tmp_path / "base.nii.gz"))
+
+
+def test_info(stream):
+    status, out, _ = run("info", stream, "--json")
+    fields = json.loads(out)
+    assert status == ExitStatus.OK
+    assert fields["complete"]
+    assert fields["promise"] == "lossless"
+    assert fields["stream_bytes"] == stream.stat().st_size
+    assert "promise" in run("info", stream)[1]
+
+
+def test_verify_finds_a_flipped_byte(stream):
+    assert run("verify", stream, "--decode")[0] == ExitStatus.OK
+    data = bytearray(stream.read_bytes())
+    data[len(data) // 2] ^= 1
+    stream.write_bytes(data)
+    status, out, _ = run("verify", stream, "--json")
+    assert status == ExitStatus.DAMAGED
+    assert json.loads(out)["problems"]
+
+
+def test_a_cut_stream_is_refused_and_recovered_on_request(stream, tmp_path):
+    data = stream.read_bytes()
+    stream.write_bytes(data[: len(data) * 2 // 3])
+    back = tmp_path / "back.nii.gz"
+    status, _, err = run("decompress", stream, back)
+    assert status == ExitStatus.DAMAGED
+    assert "--recover" in err
+    assert not back.exists()
+    status, out, err = run("decompress", stream, back, "--recover", "--json")
+    assert status == ExitStatus.RECOVERED
+    missing = json.loads(out)["missing_frames"]
+    frames, whole = voxels(back), voxels(TINY)
+    assert 0 < missing < len(whole)
+    np.testing.assert_array_equal(frames[:-missing], whole[:-missing])
+    assert (frames[-missing:] == whole.min()).all()
+
+
+class TestFailures:
+    def test_an_existing_target_is_kept_without_force(self, stream):
+        before = stream.read_bytes()
+        status, _, err = run("compress", TINY, stream)
+        assert status == ExitStatus.INPUT
+        assert "--force" in err
+        assert stream.read_bytes() == before
+        assert run("compress", TINY, stream, "--force")[0] == ExitStatus.OK
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("empty.nii", b""),
+            ("short.nii.gz", TINY.read_bytes()[:5000]),
+            ("text.npy", b"hello"),
+            ("heart.xyz", b"what is this"),
+        ],
+    )
+    def test_bad_sources_leave_nothing_behind(self, tmp_path, name, content):
+        source = tmp_path / name
+        source.write_bytes(content)
+        status, out, err = run("compress", source, tmp_path / "h.ecd")
+        assert (status, out) == (ExitStatus.INPUT, "")
+        assert err.startswith("edge-codec: ")
+        assert err.count("\n") == 1
+        assert list(tmp_path.iterdir()) == [source]
+
+    def test_a_missing_source(self, tmp_path):
+        status, _, err = run("compress", tmp_path / "none.nii", tmp_path / "h.ecd")
+        assert status == ExitStatus.INPUT
+        assert "none.nii" in err
+
+    @pytest.mark.parametrize("command", ["decompress", "info", "verify"])
+    def test_what_is_no_stream(self, tmp_path, command):
+        target = [tmp_path / "back.nii"] if command == "decompress" else []
+        status, out, err = run(command, TINY, *target)
+        assert status == ExitStatus.DAMAGED
+        assert "defect" not in err + out
+        assert not list(tmp_path.iterdir())
+
+    def test_options_that_exclude_each_other(self, tmp_path, capsys):
+        status, _, _ = run("compress", TINY, tmp_path / "h", "--lossless", "--max-error", 1)
+        assert status == ExitStatus.USAGE
+        assert "not allowed with" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        "option", [["--max-error", -1], ["--model", "h264"], ["--key-interval", 0]]
+    )
+    def test_impossible_options(self, tmp_path, option):
+        status, _, err = run("compress", TINY, tmp_path / "h.ecd", *option)
+        assert status == ExitStatus.INPUT
+        assert err.startswith("edge-codec: ")
+        assert not list(tmp_path.iterdir())
+
+    def test_an_unknown_backend(self, tmp_path):
+        options = ["--model", "vqvae", "--backend", "abacus"]
+        assert run("compress", TINY, tmp_path / "h.ecd", *options)[0] == ExitStatus.ENGINE
+
+
+def test_doctor():
+    status, out, _ = run("doctor", "--json")
+    fields = json.loads(out)
+    assert status == ExitStatus.OK
+    assert "bits agree" in fields["vqvae_on_onnxruntime"]
+
+
+def test_version(capsys):
+    assert run("--version")[0] == 0
+    assert capsys.readouterr().out.startswith("edge-codec ")
