@@ -26,6 +26,7 @@ for folder in FOLDERS:
 NATIVE = {
     "edge_codec.entropy._rans": "edge_codec/entropy/_rans.c",
     "edge_codec.residual._residual": "edge_codec/residual/_residual.c",
+    "edge_codec.base._lookup": "edge_codec/base/_lookup.c",
     "edge_codec.base._tokens": "edge_codec/base/_tokens.c",
 }
 

@@ -29,6 +29,8 @@ from edge_codec.runtime.models import check_hashes, load_model
 from edge_codec.runtime.pick import default_threads
 from edge_codec.spec import ModelId, SampleFormat, StreamSpec
 
+MAX_FILL = 1000  # missing frames that recovery fills in, for each frame that is there
+
 # Wraps an iterable of frames: (items, number or None, what is done) -> the same items.
 Progress = Callable[[Iterable[Any], "int | None", str], Iterable[Any]]
 
@@ -233,6 +235,11 @@ def _with_phases(reader: StreamReader) -> StreamSpec:
     info = replace(reader.spec.info, n_phases=reader.n_phases)
     if info.n_phases == 0:
         raise BitstreamError("the stream has a header and no whole frame")
+    if info.n_slices * info.n_phases > MAX_FILL * reader.n_packets:
+        raise BitstreamError(
+            f"the header promises {info.n_slices} x {info.n_phases} frames and the stream holds "
+            f"{reader.n_packets}; too little is left to recover"
+        )
     return replace(reader.spec, info=info)
 
 

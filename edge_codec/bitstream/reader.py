@@ -96,6 +96,11 @@ class StreamReader:
         entries = self._entries_to_search()
         return int(entries["phase"].max()) + 1 if len(entries) else 0
 
+    @property
+    def n_packets(self) -> int:
+        """Number of frame packets that can be read."""
+        return len(self._entries_to_search())
+
     def packets(self) -> Iterator[Packet]:
         """Yield the packets in file order; with `recover`, those that are whole and decodable.
 

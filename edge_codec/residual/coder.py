@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_codec.errors import BitstreamError, FrameError
+from edge_codec.errors import BitstreamError, FrameError, SpecError
 from edge_codec.residual import _residual
+from edge_codec.spec import MAX_SIDE
 
 BAND_ROWS = 96
 MAX_BANDS = 8
@@ -50,8 +51,20 @@ class _Slice:
         with_base: bool,
         mapper: Mapper = map,
     ) -> None:
+        if not (
+            1 <= rows <= MAX_SIDE
+            and 1 <= columns <= MAX_SIDE
+            and 0 <= span < 1 << 32
+            and 0 <= max_error < 1 << 31
+        ):
+            raise SpecError(
+                f"frames of {rows}x{columns}, span {span}, max_error {max_error}: sides are 1 to "
+                f"{MAX_SIDE}, the span is below 2**32, max_error is below 2**31"
+            )
         self._shape = (rows, columns)
+        self._span = span
         self._with_base = with_base
+        self._begun = False
         self._map = mapper
         self._bands = cut_bands(rows)
         self._states = [
@@ -68,6 +81,8 @@ class _Slice:
     def _check(self, frame: NDArray[np.uint32]) -> None:
         if frame.shape != self._shape or frame.dtype != np.uint32:
             raise FrameError(f"frame is {frame.shape} {frame.dtype}, not {self._shape} uint32")
+        if (largest := int(frame.max())) > self._span:
+            raise FrameError(f"a sample is {largest}; this slice was opened for 0 to {self._span}")
 
 
 def _cut(frame: NDArray[np.uint32] | None, band: slice) -> NDArray[np.uint32] | None:
@@ -89,6 +104,11 @@ class ResidualEncoder(_Slice):
         Whether every frame comes with a base.
     mapper : callable
         How to go over the bands: `map`, or an executor's `map` for several threads.
+
+    Raises
+    ------
+    SpecError
+        If a size or a bound is out of range.
     """
 
     def encode(
@@ -115,10 +135,13 @@ class ResidualEncoder(_Slice):
         Raises
         ------
         FrameError
-            If an array does not fit the slice.
+            If an array does not fit the slice, a sample is above `span`, or the first frame is
+            not a key frame.
         """
         self._check(samples)
         self._check_base(base)
+        if not key and not self._begun:
+            raise FrameError("the first frame of a slice must be a key frame")
 
         def encode_band(index: int) -> tuple[bytes, bytes]:
             band = self._bands[index]
@@ -126,6 +149,7 @@ class ResidualEncoder(_Slice):
             return _residual.encode(self._states[index], frame, _cut(base, band), key)
 
         coded = list(self._map(encode_band, range(len(self._bands))))
+        self._begun = True
         payloads = [payload for payload, _ in coded]
         sizes = b"".join(SIZE.pack(len(payload)) for payload in payloads[:-1])
         decoded = np.frombuffer(b"".join(frame for _, frame in coded), np.uint32)
@@ -134,8 +158,6 @@ class ResidualEncoder(_Slice):
 
 class ResidualDecoder(_Slice):
     """Decoder of one slice; the parameters are the encoder's."""
-
-    _begun = False
 
     def decode(
         self, payload: bytes, base: NDArray[np.uint32] | None, key: bool

@@ -180,7 +180,13 @@ static int encode_voxels(residual_state *s, const uint32_t *frame, symbol_writer
     return RESIDUAL_OK;
 }
 
+/* The largest code of a level that an encoder can need; products of larger ones leave 64 bits. */
+static uint64_t largest_code(const residual_state *s) {
+    return 2 * (((uint64_t)s->span + s->bound) / (2 * (uint64_t)s->bound + 1));
+}
+
 static int decode_voxels(residual_state *s, symbol_reader *r) {
+    const uint64_t largest = largest_code(s);
     tap taps[MAX_TAPS];
     list_taps(s, taps);
     open_frame(s);
@@ -193,8 +199,10 @@ static int decode_voxels(residual_state *s, symbol_reader *r) {
             adaptive_cdf *context = &s->context[context_of(energy(s, column, place), &shift)];
             uint64_t high = get_symbol(r, context);
             if (high == ESCAPE) high += get_number(r, &s->escape);
-            if (high > (uint64_t)1 << 34 >> shift) return RESIDUAL_DAMAGED;
-            const int64_t level = unzigzag(high << shift | get_bits(r, shift));
+            if (high > largest >> shift) return RESIDUAL_DAMAGED;
+            const uint64_t code = high << shift | get_bits(r, shift);
+            if (code > largest) return RESIDUAL_DAMAGED;
+            const int64_t level = unzigzag(code);
             s->plane[CURRENT][place] = reconstruct(predicted, level, s);
             s->error[place] = magnitude(level);
         }

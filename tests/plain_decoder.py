@@ -1,0 +1,238 @@
+"""A second decoder, written from docs/bitstream.md alone: plain, slow, and without edge_codec.
+
+It serves one purpose: to prove that the document says everything. Section numbers are the
+document's. It decodes complete, undamaged streams and refuses others with an AssertionError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from plain_residual import ResidualDecoder
+from plain_tokens import TokenDecoder
+
+DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
+
+
+def decode(data: bytes, models: Path | None = None, *, preview: bool = False) -> np.ndarray:
+    """Voxels (slice, phase, row, column) of a stream; `models` has the files that it names."""
+    header, first = read_header(data)
+    packets = read_packets(data, first, header)
+    network = tokens = None
+    if header.model:
+        files = [(models / name).read_bytes() for name in ("decoder.onnx", "token_model.npz")]
+        assert [hashlib.sha256(file).digest() for file in files] == header.hashes
+        network, tokens = Network(files[0]), TokenDecoder(files[1])
+    n_phases = 1 + max((phase for _, phase in packets), default=-1)
+    voxels = np.empty((header.slices, n_phases, header.rows, header.columns), header.dtype)
+    for slice_index in range(header.slices):
+        residual = previous = None
+        for phase in range(n_phases):
+            layers = packets[slice_index, phase]
+            if phase % header.key_interval == 0:
+                residual, previous = ResidualDecoder(header), None
+            base = None
+            if header.model:
+                previous = tokens.decode(layers[0][4:], header, previous)
+                base = denormalize(network.run(previous), header)
+                assert layers[0][:4] == frame_check(base)
+            samples = base
+            if header.max_error >= 0 and not preview:
+                samples = residual.decode(layers[1][4:], base)
+                assert layers[1][:4] == frame_check(samples)
+            voxels[slice_index, phase] = to_voxels(samples, header)
+    return voxels
+
+
+def decode_source_headers(data: bytes) -> tuple[bytes, dict[tuple[int, int], bytes]]:
+    """The source header of the stream, and those of its frames by (slice, phase)."""
+    header, first = read_header(data)
+    packets = read_packets(data, first, header)
+    frames = {
+        place: unpack_source_header(layers[2], header.source)
+        for place, layers in packets.items()
+        if 2 in layers
+    }
+    return header.source, frames
+
+
+# ------------------------------------------------------------------------------ 3: header
+
+
+def read_header(data: bytes) -> tuple[SimpleNamespace, int]:
+    """The header's fields, and its size."""
+    assert data[:8] == bytes.fromhex("894543440d0a1a0a")
+    version, flags, size = struct.unpack_from("<HHI", data, 8)
+    assert (version, flags) == (1, 0)
+    assert struct.unpack_from("<I", data, size - 4)[0] == zlib.crc32(data[: size - 4])
+    h = SimpleNamespace()
+    h.slices, h.phases, h.rows, h.columns = struct.unpack_from("<4I", data, 16)
+    dtype, h.sample_format, h.source_format, h.model = struct.unpack_from("4B", data, 32)
+    h.dtype = np.dtype(DTYPES[dtype])
+    h.max_error, h.key_interval, h.span = struct.unpack_from("<iII", data, 36)
+    h.low = int.from_bytes(data[48:64], "little", signed=True)
+    h.window_offset, h.window_width, zero = struct.unpack_from("<q2I", data, 64)
+    assert zero == 0
+    h.spacing = struct.unpack_from("<3d", data, 80)
+    h.slope, h.intercept = struct.unpack_from("<2d", data, 104)
+    n_times, n_hashes, packed_size = struct.unpack_from("<3I", data, 120)
+    h.times = struct.unpack_from(f"<{n_times}d", data, 132)
+    at = 132 + 8 * n_times
+    h.hashes = [data[at + 32 * i : at + 32 * i + 32] for i in range(n_hashes)]
+    at += 32 * n_hashes
+    assert at + packed_size + 4 == size
+    h.source = unpack_source_header(data[at : at + packed_size], b"")
+    return h, size
+
+
+# -------------------------------------------------------------- 4, 5: packets, index, footer
+
+
+def read_packets(
+    data: bytes, first: int, header: SimpleNamespace
+) -> dict[tuple[int, int], dict[int, bytes]]:
+    """The layers of each frame by (slice, phase)."""
+    assert data[-8:] == bytes.fromhex("89454344454e440a")
+    index, n_packets, crc = struct.unpack("<QII", data[-24:-8])
+    assert crc == zlib.crc32(data[-24:-12])
+    packets, entries, offset = {}, b"", first
+    for sequence in range(n_packets):
+        kind, flags, place, layers, size = read_packet(data, offset)
+        slice_index, phase = place[1:]
+        assert (kind, place[0]) == (1, sequence)
+        assert flags == (phase % header.key_interval == 0)
+        packets[slice_index, phase] = layers
+        entries += struct.pack("<QIIIB3x", offset, size, slice_index, phase, flags)
+        offset += size
+    kind, flags, place, layers, size = read_packet(data, offset)
+    assert (kind, flags, place, layers) == (2, 0, (n_packets, 0, 0), {255: entries})
+    assert offset == index == len(data) - 24 - size
+    return packets
+
+
+def read_packet(
+    data: bytes, offset: int
+) -> tuple[int, int, tuple[int, int, int], dict[int, bytes], int]:
+    """Type, flags, (sequence, slice, phase), layers and size of the packet at `offset`."""
+    assert data[offset : offset + 4] == b"ECDP"
+    kind, flags, n_layers, zero, *place = struct.unpack_from("<4B3I", data, offset + 4)
+    assert zero == 0
+    end = offset + 20 + 12 * n_layers
+    assert struct.unpack_from("<I", data, end)[0] == zlib.crc32(data[offset:end])
+    layers, at = {}, end + 4
+    for entry in range(offset + 20, end, 12):
+        layer, size, crc = struct.unpack_from("<B3x2I", data, entry)
+        layers[layer] = data[at : at + size]
+        assert zlib.crc32(layers[layer]) == crc
+        at += size
+    return kind, flags, tuple(place), layers, at - offset
+
+
+# ------------------------------------------------------------------ 6: packed source headers
+
+
+def unpack_source_header(packed: bytes, dictionary: bytes) -> bytes:
+    """The source header that was packed against `dictionary`."""
+    (size,) = struct.unpack_from("<I", packed)
+    raw, at = b"", 4
+    for start in range(0, size, 16_384):
+        (block_size,) = struct.unpack_from("<I", packed, at)
+        near = dictionary[max(0, start - 8192) : start + 24_576]
+        inflate = zlib.decompressobj(-15, near)
+        raw += inflate.decompress(packed[at + 4 : at + 4 + block_size])
+        assert inflate.eof
+        at += 4 + block_size
+    assert (at, len(raw)) == (len(packed), size)
+    return raw
+
+
+# ---------------------------------------------------------------------- 7, 8: voxels, window
+
+
+def to_voxels(samples: np.ndarray, header: SimpleNamespace) -> np.ndarray:
+    """Samples as voxels of the source's dtype."""
+    coded = [int(sample) + header.low for sample in samples.ravel()]
+    if header.sample_format == 2:
+        i = np.array(coded, np.int32)
+        bits = np.where(i >= 0, i, i ^ np.int32(0x7FFFFFFF))
+        return bits.view(np.float32).astype(header.dtype).reshape(samples.shape)
+    return np.array(coded, header.dtype).reshape(samples.shape)
+
+
+def frame_check(samples: np.ndarray) -> bytes:
+    """The CRC that a layer begins with."""
+    return struct.pack("<I", zlib.crc32(samples.astype("<u4").tobytes()))
+
+
+def denormalize(codes: np.ndarray, header: SimpleNamespace) -> np.ndarray:
+    """Window codes as samples."""
+    codes = codes[: header.rows, : header.columns].astype(np.int64)
+    samples = header.window_offset + (codes * header.window_width + 96) // 192
+    return np.clip(samples, 0, header.span)
+
+
+# ------------------------------------------------------------------------ 10: integer network
+
+
+class Network:
+    """The integer network of decoder.onnx."""
+
+    def __init__(self, file: bytes) -> None:
+        import onnx
+        from onnx.numpy_helper import to_array
+
+        graph = onnx.load_from_string(file).graph
+        constants = {array.name: to_array(array) for array in graph.initializer}
+        maker = {node.output[0]: node for node in graph.node}
+        nodes = list(graph.node)
+        (gather,) = (node for node in nodes if node.op_type == "Gather")
+        self.codebook = constants[gather.input[0]]
+        self.layers = []
+        for place, conv in enumerate(nodes):
+            if conv.op_type != "Conv":
+                continue
+            quantizer = next(n for n in nodes[place:] if n.op_type == "QuantizeLinear")
+            weight_node = maker[conv.input[1]]
+            input_scale = float(constants[maker[conv.input[0]].input[1]])
+            scale = input_scale * constants[weight_node.input[1]].astype(np.float64)
+            bias = constants[conv.input[2]].astype(np.float64) / scale
+            assert (bias == np.rint(bias)).all()
+            ratio = scale / float(constants[quantizer.input[1]])
+            self.layers.append((constants[weight_node.input[0]], bias, ratio))
+
+    def run(self, tokens: np.ndarray) -> np.ndarray:
+        """Window codes, shape (8h, 8w), of a grid of tokens."""
+        image = self.codebook[tokens].transpose(2, 0, 1)
+        for layer in self.layers[:5]:
+            image = convolve(image, *layer)
+        image = shuffle(image, 2)
+        for layer in self.layers[5:]:
+            image = convolve(image, *layer)
+        return shuffle(image, 4)[0]
+
+
+def convolve(
+    image: np.ndarray, weight: np.ndarray, bias: np.ndarray, ratio: np.ndarray
+) -> np.ndarray:
+    """One layer. Doubles hold all of its integers exactly."""
+    k = weight.shape[2]
+    _, height, width = image.shape
+    padded = np.pad(image.astype(np.float64), ((0, 0), (k // 2, k // 2), (k // 2, k // 2)))
+    total = np.zeros((len(weight), height, width)) + bias[:, None, None]
+    for y in range(k):
+        for x in range(k):
+            part = padded[:, y : y + height, x : x + width]
+            total += np.tensordot(weight[:, :, y, x].astype(np.float64), part, 1)
+    return np.clip(np.rint(total * ratio[:, None, None]), 0, 255)
+
+
+def shuffle(image: np.ndarray, n: int) -> np.ndarray:
+    """Channels to pixels: n times the height and width."""
+    channels, height, width = image.shape
+    parts = image.reshape(n, n, channels // n**2, height, width)
+    return parts.transpose(2, 3, 0, 4, 1).reshape(-1, height * n, width * n)

@@ -1,0 +1,138 @@
+"""The plain decoder, written from docs/bitstream.md alone, gives what the product gives."""
+
+from __future__ import annotations
+
+import ast
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import plain_decoder
+import pytest
+
+import edge_codec
+from edge_codec.cine import Cine
+from edge_codec.manifest import ZOO
+from edge_codec.runtime.files import CompressOptions, encode_stream
+from edge_codec.spec import ModelId, SourceHeader, SourceKind
+
+TESTS = Path(__file__).parent
+GOLDEN = sorted(TESTS.glob("golden/*/*.ecd"))
+
+
+def beating_heart(shape: tuple[int, int, int, int], seed: int, noise: float) -> np.ndarray:
+    """Smooth anatomy with a moving edge, a bright spot and noise; (slice, phase, row, column)."""
+    phases, rows, columns = shape[1:]
+    z, t, y, x = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    radius = 0.25 * rows * (1.2 + 0.3 * np.sin(2 * np.pi * t / max(phases, 2)) - 0.1 * z)
+    inside = np.hypot(y - 0.5 * rows, x - 0.45 * columns) < radius
+    image = 200 + 400 * inside + 3 * y + 2 * x
+    image[..., 0, 0] += 900
+    return image + np.random.default_rng(seed).normal(0, noise, shape)
+
+
+def compress(cine: Cine, model: str, max_error: int | None, key_interval: int) -> bytes:
+    file = io.BytesIO()
+    options = CompressOptions(ModelId[model.upper()], max_error, key_interval)
+    encode_stream(cine, file, options)
+    return file.getvalue()
+
+
+def assert_same(data: bytes, voxels: np.ndarray | None = None, **options: bool) -> None:
+    """Both decoders give the same voxels; those of the source where it is given."""
+    plain = plain_decoder.decode(data, ZOO / "vqvae", **options)
+    product = edge_codec.decompress(data, **options).voxels
+    assert plain.dtype == product.dtype
+    assert plain.tobytes() == product.tobytes()
+    if voxels is not None:
+        assert plain.tobytes() == voxels.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
+def test_every_dtype_lossless(dtype: str) -> None:
+    heart = np.rint(np.clip(beating_heart((1, 3, 9, 14), 1, 4.0) / 8, 0, 127)).astype(dtype)
+    assert_same(edge_codec.compress(Cine.from_array(heart)), heart)
+
+
+@pytest.mark.parametrize("dtype", ["u8", "i8", "u4", "i4"])
+def test_wide_values(dtype: str) -> None:
+    low = np.iinfo(dtype).min if dtype[0] == "i" else np.iinfo(dtype).max - (1 << 32) + 1
+    noise = np.random.default_rng(2).integers(0, 1 << 32, (2, 2, 5, 7), np.uint64)
+    wide = noise.astype(dtype) + np.array(low).astype(dtype)
+    assert_same(edge_codec.compress(Cine.from_array(wide)), wide)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_floats_by_their_bits(dtype: str) -> None:
+    values = np.random.default_rng(3).normal(0, 1e3, (1, 2, 8, 8)).astype("f4")
+    values[0, 0, 0, :4] = [np.inf, -np.inf, -0.0, 1e-45]
+    assert_same(edge_codec.compress(Cine.from_array(values.astype(dtype))), values.astype(dtype))
+
+
+@pytest.mark.parametrize("max_error", [0, 1, 7, 5000])
+@pytest.mark.parametrize("key_interval", [1, 3])
+@pytest.mark.parametrize("model", ["none", "vqvae"])
+def test_residual_layer(model: str, key_interval: int, max_error: int) -> None:
+    heart = beating_heart((2, 5, 17, 11), 4, 20.0).astype(np.int16)
+    data = compress(Cine.from_array(heart), model, max_error, key_interval)
+    assert_same(data, heart if max_error == 0 else None)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 33, 50), (2, 3, 8, 8), (1, 2, 1, 1), (1, 1, 40, 7)])
+def test_base_layer(shape: tuple[int, int, int, int]) -> None:
+    heart = beating_heart(shape, 5, 10.0).astype(np.uint16)
+    assert_same(compress(Cine.from_array(heart), "vqvae", None, 3))
+    assert_same(compress(Cine.from_array(heart), "vqvae", 2, 3), preview=True)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (2, 2), (3, 3)])
+def test_tiny_frames(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(6).integers(0, 4, (1, 6, *size)).astype(np.uint8)
+    assert_same(compress(Cine.from_array(noise), "none", 0, 4), noise)
+
+
+@pytest.mark.parametrize("rows", [191, 192, 299, 770, 900])
+def test_bands(rows: int) -> None:
+    heart = beating_heart((1, 3, rows, 5), 10, 5.0).astype(np.int16)
+    assert_same(compress(Cine.from_array(heart), "none", 0, 3), heart)
+    assert_same(compress(Cine.from_array(heart), "vqvae", 1, 3))
+
+
+def test_constant_and_raw_frames() -> None:
+    rng = np.random.default_rng(7)
+    frames = [np.full((16, 16), 7), rng.integers(0, 4096, (16, 16)), np.full((16, 16), 9)]
+    cine = np.stack([frames[i] for i in (0, 1, 0, 2, 1, 1, 0)])[None].astype(np.uint16)
+    assert_same(compress(Cine.from_array(cine), "none", 0, 32), cine)
+    assert_same(edge_codec.compress(Cine.from_array(cine[:, :1])), cine[:, :1])
+
+
+def test_source_headers() -> None:
+    rng = np.random.default_rng(8)
+    first = rng.bytes(40_000)
+    headers = tuple(first[:50] + rng.bytes(20 + i) + first[70:] for i in range(4))
+    cine = Cine.from_array(beating_heart((2, 2, 8, 8), 9, 1.0).astype(np.int16))
+    info = replace(cine.info, source=SourceHeader(SourceKind.DICOM, first))
+    data = edge_codec.compress(replace(cine, info=info, metadata=headers))
+    assert len(data) < 50_000
+    source, frames = plain_decoder.decode_source_headers(data)
+    assert source == first
+    assert frames == dict(zip([(0, 0), (1, 0), (0, 1), (1, 1)], headers, strict=True))
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: f"v{path.parent.name}-{path.stem}")
+def test_released_streams(path: Path) -> None:
+    assert_same(path.read_bytes())
+
+
+def test_plain_decoder_knows_nothing_of_the_product() -> None:
+    imported = set()
+    for path in TESTS.glob("plain_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module).split(".")[0])
+    own = {"plain_rans", "plain_tokens", "plain_residual"}
+    assert imported <= own | {"numpy", "onnx"} | set(sys.stdlib_module_names)
