@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
+
+from edge_codec.base.lookup import CodebookLookup
 from edge_codec.base.token_model import load_token_model
 from edge_codec.base.tokens import TokenCoder
 from edge_codec.base.vqvae import VqvaeModel
@@ -37,15 +42,13 @@ def load_model(
     if model is ModelId.NONE:
         return None
     manifest = load_manifest(model)
-    encoder = None
-    if not decode_only:
-        encoder = load_engine(manifest.read("encoder.onnx"), backend, threads)
-    return VqvaeModel(
-        decoder=load_engine(manifest.read("decoder.onnx"), backend, threads),
-        tokens=TokenCoder(load_token_model(manifest.read("token_model.npz"))),
-        encoder=encoder,
-        n_codes=manifest.n_codes,
-    )
+    decoder = load_engine(manifest.read("decoder.onnx"), backend, threads)
+    tokens = TokenCoder(load_token_model(manifest.read("token_model.npz")))
+    if decode_only:
+        return VqvaeModel(decoder, tokens)
+    encoder = load_engine(manifest.read("encoder.onnx"), backend, threads)
+    codebook = np.load(io.BytesIO(manifest.read("codebook.npy")), allow_pickle=False)
+    return VqvaeModel(decoder, tokens, encoder, CodebookLookup(codebook))
 
 
 def check_hashes(spec: StreamSpec) -> None:

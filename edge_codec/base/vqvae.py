@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_codec.base.lookup import CodebookLookup
 from edge_codec.base.tokens import TokenCoder
 from edge_codec.engine import Engine
 from edge_codec.errors import BitstreamError, EngineError
@@ -27,15 +28,16 @@ class VqvaeModel:
     tokens : TokenCoder
         Entropy coder of the tokens.
     encoder : Engine or None
-        Window codes uint8 (n, 1, 8h, 8w) -> tokens (n, h, w); None where only decoding is needed.
-    n_codes : int
-        Size of the codebook.
+        Window codes uint8 (n, 1, 8h, 8w) -> latents int8 (n, h, w, dim); None where only decoding
+        is needed.
+    lookup : CodebookLookup or None
+        Latents -> tokens; goes with `encoder`.
     """
 
     decoder: Engine
     tokens: TokenCoder
-    encoder: Engine | None
-    n_codes: int
+    encoder: Engine | None = None
+    lookup: CodebookLookup | None = None
 
 
 class VqvaeCoder:
@@ -74,10 +76,10 @@ class VqvaeCoder:
         base : ndarray, shape (rows, columns), uint32
             The frame that a decoder makes of them.
         """
-        if self._model.encoder is None:
+        if self._model.encoder is None or self._model.lookup is None:
             raise EngineError("the model was loaded for decoding only; load it with its encoder")
         codes = pad(self._window.normalize(samples), STRIDE)
-        tokens = self._model.encoder.run(codes[None, None])[0].astype(np.uint16)
+        tokens = self._model.lookup.nearest(self._model.encoder.run(codes[None, None])[0])
         payload = self._model.tokens.encode(tokens, None if key else self._previous)
         self._previous = tokens
         return payload, self._synthesize(tokens)

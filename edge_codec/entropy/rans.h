@@ -63,11 +63,6 @@ RANS_INLINE rans_pair rans_make_pair(uint32_t start, uint32_t freq) {
     return pair;
 }
 
-/* `bits` (0 to 16) raw bits of `value` as a symbol; decode with rans_get_bits. */
-RANS_INLINE rans_pair rans_bits_pair(uint32_t value, unsigned bits) {
-    return rans_make_pair(value << (RANS_BITS - bits), RANS_TOTAL >> bits);
-}
-
 /* The inverse of storing 65536 as 0 without a branch. */
 RANS_INLINE uint32_t rans_frequency(uint16_t freq) { return (uint32_t)(uint16_t)(freq - 1u) + 1u; }
 
@@ -190,13 +185,6 @@ RANS_INLINE void rans_advance(rans_decoder *decoder, unsigned lane, uint32_t sta
     decoder->state[lane] = x;
 }
 
-/* Raw bits, the inverse of rans_bits_pair. */
-RANS_INLINE uint32_t rans_get_bits(rans_decoder *decoder, unsigned lane, unsigned bits) {
-    const uint32_t value = rans_peek(decoder, lane) >> (RANS_BITS - bits);
-    rans_advance(decoder, lane, value << (RANS_BITS - bits), RANS_TOTAL >> bits);
-    return value;
-}
-
 /* After the last symbol: RANS_OK only if the payload held exactly these symbols. */
 RANS_HELPER int rans_decoder_finish(const rans_decoder *decoder) {
     if (decoder->failed) return RANS_TRUNCATED;
@@ -243,26 +231,6 @@ RANS_HELPER void adaptive_init(adaptive_cdf *model, unsigned used) {
     }
     model->cdf[ADAPTIVE_SYMBOLS] = 0;
     model->count = 0;
-}
-
-/* Whether a table of 16 starts gives every symbol at least the floor. */
-RANS_HELPER int adaptive_table_ok(const uint16_t table[ADAPTIVE_SYMBOLS]) {
-    uint32_t previous = 0;
-    if (table[0] != 0) return 0;
-    for (unsigned i = 1; i < ADAPTIVE_SYMBOLS; i++) {
-        if (table[i] < previous + ADAPTIVE_FLOOR) return 0;
-        previous = table[i];
-    }
-    return RANS_TOTAL - previous >= ADAPTIVE_FLOOR;
-}
-
-/* Starts from a table that adaptive_table_ok accepts; `count` (0 to 300) says how many symbols the
- * table is worth: 0 is forgotten fast, 300 adapts slowly from the beginning. */
-RANS_HELPER void adaptive_init_table(adaptive_cdf *model, const uint16_t table[ADAPTIVE_SYMBOLS],
-                                     unsigned count) {
-    memcpy(model->cdf, table, ADAPTIVE_SYMBOLS * sizeof model->cdf[0]);
-    model->cdf[ADAPTIVE_SYMBOLS] = 0;
-    model->count = (uint16_t)count;
 }
 
 /* The symbol that a slot (rans_peek) belongs to. */

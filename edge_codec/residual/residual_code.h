@@ -112,8 +112,12 @@ RANS_INLINE int64_t unzigzag(uint64_t value) {
 /* The nearest multiple of the step, 2 bound + 1, ties cannot occur. */
 RANS_INLINE int64_t quantize(int64_t difference, int64_t bound) {
     if (bound == 0) return difference;
-    const int64_t step = 2 * bound + 1;
-    return difference < 0 ? -((bound - difference) / step) : (difference + bound) / step;
+    const uint64_t step = 2 * (uint64_t)bound + 1; /* below 2^32 */
+    const uint64_t sum = (uint64_t)(difference < 0 ? -difference : difference) + (uint64_t)bound;
+    /* Processors divide 32 bits in half the time or less. */
+    const int64_t level =
+        (int64_t)(sum <= UINT32_MAX ? (uint32_t)sum / (uint32_t)step : sum / step);
+    return difference < 0 ? -level : level;
 }
 
 RANS_INLINE uint32_t reconstruct(int64_t predicted, int64_t level, const residual_state *s) {
