@@ -1,0 +1,1 @@
+"""Training of the networks in `edge_codec.nn`; needs the extra `train`."""
