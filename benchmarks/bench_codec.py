@@ -22,13 +22,9 @@ from benchmarks.record import append_record, describe_machine
 from edge_codec.cine import Cine
 from edge_codec.io import open_source
 from edge_codec.metrics.image import psnr, squared_error, ssim
-from edge_codec.runtime.files import (
-    CompressOptions,
-    DecompressOptions,
-    decode_stream,
-    encode_stream,
-)
+from edge_codec.runtime.files import decode_stream, encode_stream
 from edge_codec.runtime.memory_sink import MemorySink
+from edge_codec.runtime.options import CompressOptions, DecompressOptions
 from edge_codec.spec import ModelId
 
 PROFILES: dict[str, tuple[ModelId, int | None]] = {
@@ -78,7 +74,7 @@ def find_case(data: Path, case: str) -> Path:
 def engines(profile: str, backends: list[str], threads: list[int]) -> list[tuple[str, int]]:
     """Return the (backend, threads) that make a difference to a profile."""
     if PROFILES[profile][0] is ModelId.NONE:
-        return [("none", 1)]
+        return [("none", count) for count in threads]
     return [(backend, count) for backend in backends for count in threads]
 
 

@@ -41,26 +41,26 @@ def main() -> None:
 
 def measure(phases: int, profile: str, arguments: list[str]) -> list[dict[str, object]]:
     """Compress and decompress a file of so many phases; return one row for each."""
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         source, stream, back = (Path(folder) / name for name in ("in.nii", "s.ecd", "out.nii"))
         write_long(source, phases)
-        for command in (
+        commands = (
             ["compress", str(source), str(stream), *arguments],
             ["decompress", str(stream), str(back)],
-        ):
-            rows.append(
-                {
-                    "profile": profile,
-                    "command": command[0],
-                    "phases": phases,
-                    "source_bytes": source.stat().st_size,
-                    "peak_resident_mb": run(command),
-                }
-            )
+        )
+        peaks = {command[0]: run(command) for command in commands}
         if not same(source, back):
             raise SystemExit(f"{profile}, {phases} phases: the file came back changed")
-    return rows
+        return [
+            {
+                "profile": profile,
+                "command": command,
+                "phases": phases,
+                "source_bytes": source.stat().st_size,
+                "peak_resident_mb": peak,
+            }
+            for command, peak in peaks.items()
+        ]
 
 
 def write_long(path: Path, phases: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import report
 from edge_codec.cli import Console, main
 
 ROOT = Path(__file__).parent.parent
@@ -66,3 +67,9 @@ def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_tables_are_those_of_the_records():
+    rows = report.load()
+    assert report.rate_table(rows) in README
+    assert report.time_table(rows) in README

@@ -55,7 +55,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     """Compress and report."""
-    from edge_codec.runtime.files import CompressOptions, compress_file, parse_model
+    from edge_codec.runtime.files import compress_file
+    from edge_codec.runtime.options import CompressOptions, parse_model
 
     model = parse_model(options.model)
     max_error = options.max_error

@@ -36,7 +36,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     """Decompress and report."""
-    from edge_codec.runtime.files import DecompressOptions, decompress_file
+    from edge_codec.runtime.files import decompress_file
+    from edge_codec.runtime.options import DecompressOptions
 
     report = decompress_file(
         options.source,

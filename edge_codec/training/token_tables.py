@@ -145,6 +145,7 @@ def fit(
     steps: int = 2500,
     batch: int = 8192,
     key_share: float = 0.15,
+    weight_decay: float = 0.05,
     seed: int = 0,
 ) -> TokenTables:
     """Learn the tables.
@@ -161,7 +162,7 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     tables = TokenTables(clusters, leaves)
     # Decoupled decay: rows of rare tokens shrink to their cluster's row.
-    optimizer = torch.optim.AdamW(tables.groups(weight_decay=0.05), lr=0.03, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(tables.groups(weight_decay), lr=0.03, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.03, steps, pct_start=0.05)
     none = clusters * leaves
     past = torch.tensor([name.startswith("previous") for name in NAMES])

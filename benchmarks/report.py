@@ -1,0 +1,85 @@
+"""README's tables, from the records of `bench_codec`.
+
+    python -m benchmarks.report
+
+A test compares what this prints with what README shows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "bench_codec.jsonl"
+TIMED_CASE = "SCD0000301"
+BOUNDED = ("lossless", "max error 1", "max error 2", "max error 4")
+
+Row = dict[str, Any]
+Key = tuple[str, str, str, int]
+
+
+def load() -> dict[Key, Row]:
+    """Return the latest record of each case, profile, backend and number of threads."""
+    rows: dict[Key, Row] = {}
+    for line in RESULTS.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        rows[row["case"], row["profile"], row["backend"], row["threads"]] = row
+    return rows
+
+
+def rate_table(rows: dict[Key, Row]) -> str:
+    """Return rate and fidelity of every case as a Markdown table."""
+    head = ("case", "frame", "vqvae PSNR", "SSIM", "bits", *(f"{name}" for name in BOUNDED))
+    body = []
+    for case in dict.fromkeys(key[0] for key in rows):
+        base = rows[case, "vqvae", "onnxruntime", 1]
+        shape = base["shape_slice_phase_row_column"]
+        bounded = [f"{_any(rows, case, profile)['bpp']:.3f}" for profile in BOUNDED]
+        body.append(
+            [
+                case,
+                f"{shape[2]}x{shape[3]}",
+                f"{base['psnr_db']:.2f} dB",
+                f"{base['ssim']:.3f}",
+                f"{base['bpp']:.3f}",
+                *bounded,
+            ]
+        )
+    return _table(head, body)
+
+
+def time_table(rows: dict[Key, Row]) -> str:
+    """Return milliseconds per frame of the timed case as a Markdown table."""
+    head = ("profile", "backend", "threads", "encode p50", "p99", "decode p50", "p99")
+    body = []
+    for (case, profile, backend, threads), row in rows.items():
+        if case == TIMED_CASE:
+            times = [
+                f"{row[name]:.1f}"
+                for name in ("encode_ms_p50", "encode_ms_p99", "decode_ms_p50", "decode_ms_p99")
+            ]
+            body.append([profile, "-" if backend == "none" else backend, str(threads), *times])
+    return _table(head, body)
+
+
+def _any(rows: dict[Key, Row], case: str, profile: str) -> Row:
+    return next(row for key, row in rows.items() if key[:2] == (case, profile))
+
+
+def _table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    cells = list(head)
+    lines = ["| " + " | ".join(cells) + " |", "|" + "---|" * len(cells)]
+    lines += ["| " + " | ".join(row) + " |" for row in body]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print both tables."""
+    rows = load()
+    print(rate_table(rows), time_table(rows), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

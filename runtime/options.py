@@ -1,0 +1,119 @@
+"""What a caller chooses for a whole file, and what it is told afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edge_codec.errors import SpecError
+from edge_codec.spec import ModelId, StreamSpec
+
+
+@dataclass(frozen=True, slots=True)
+class CompressOptions:
+    """How to compress.
+
+    Attributes
+    ----------
+    model : ModelId
+        Model of the base layer.
+    max_error : int or None
+        Bound in stored units, 0 for lossless, None for the base layer alone.
+    key_interval : int
+        Phases from one key frame to the next.
+    backend, threads
+        See `edge_codec.runtime.pick.load_engine`.
+    series : str, optional
+        DICOM SeriesInstanceUID, where a folder holds several.
+    force : bool
+        Overwrite the target.
+    """
+
+    model: ModelId = ModelId.NONE
+    max_error: int | None = 0
+    key_interval: int = 32
+    backend: str = "auto"
+    threads: int | None = None
+    series: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DecompressOptions:
+    """How to decompress.
+
+    Attributes
+    ----------
+    preview : bool
+        Decode the base layer only.
+    recover : bool
+        Decode what a damaged stream still holds; missing frames become its lowest value.
+    backend, threads
+        See `edge_codec.runtime.pick.load_engine`.
+    force : bool
+        Overwrite the target.
+    """
+
+    preview: bool = False
+    recover: bool = False
+    backend: str = "auto"
+    threads: int | None = None
+    force: bool = False
+
+
+@dataclass(slots=True)
+class TransferReport:
+    """What was done.
+
+    Attributes
+    ----------
+    spec : StreamSpec
+        The stream.
+    stream_bytes : int
+        Size of the whole stream file.
+    frames : int
+        Frames coded or decoded.
+    frame_ms : list of float
+        Codec time of each frame in ms: analysis, entropy coding and packing, without file access.
+    missing : list of (int, int)
+        (slice, phase) of frames that a damaged stream no longer holds.
+    damage : list of str
+        What was found wrong.
+    """
+
+    spec: StreamSpec
+    stream_bytes: int = 0
+    frames: int = 0
+    frame_ms: list[float] = field(default_factory=list)
+    missing: list[tuple[int, int]] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+
+    def lose(self, place: tuple[int, int], error: Exception) -> None:
+        """Note that a frame is lost, and why."""
+        self.missing.append(place)
+        self.damage.append(f"slice {place[0]}, phase {place[1]}: {error}")
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels of the frames."""
+        rows, columns = self.spec.info.frame_shape
+        return self.frames * rows * columns
+
+    @property
+    def bits_per_voxel(self) -> float:
+        """Every bit of the stream file over the voxels."""
+        return 8 * self.stream_bytes / max(1, self.voxels)
+
+
+def parse_model(name: str) -> ModelId:
+    """Return the wire id of a model named on the command line.
+
+    Raises
+    ------
+    SpecError
+        If there is no such model.
+    """
+    try:
+        return ModelId[name.upper()]
+    except KeyError:
+        known = ", ".join(model.name.lower() for model in ModelId)
+        raise SpecError(f"model '{name}' is unknown; use one of {known}") from None
