@@ -5,6 +5,7 @@ Lines are appended, never merged or replaced: an old measurement stays what it w
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import platform
@@ -27,7 +28,8 @@ def describe_machine() -> dict[str, Any]:
     -------
     dict
         `device`, `cpus`, `load` (mean number of running processes over the last minute: a busy
-        machine measures itself), `platform`, `python`, `numpy`, `commit`, `dirty`, `command`.
+        machine measures itself), `platform`, `python`, `numpy`, `commit`, `dirty`, `onnxruntime`,
+        `openvino`, `command`.
     """
     return {
         "device": processor_name(),
@@ -38,8 +40,18 @@ def describe_machine() -> dict[str, Any]:
         "numpy": np.__version__,
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain")),
-        "command": " ".join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        **{name: version(name) for name in ("onnxruntime", "openvino")},
+        # Where files lie on this machine is nobody's business: absolute paths lose their folder.
+        "command": " ".join(Path(w).name if w.startswith("/") else w for w in sys.orig_argv),
     }
+
+
+def version(package: str) -> str | None:
+    """Return the version of an installed package, None where it is missing."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def processor_name() -> str:
