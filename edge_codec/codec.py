@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel
 from edge_codec.bitstream.packet import LayerId, Packet
+from edge_codec.engine import Mapper
 from edge_codec.errors import BitstreamError, EngineError, FrameError, SpecError
-from edge_codec.residual import Mapper, ResidualDecoder, ResidualEncoder
+from edge_codec.residual import ResidualDecoder, ResidualEncoder
 from edge_codec.spec import ModelId, StreamSpec
 
 CHECK = struct.Struct("<I")
@@ -71,19 +72,19 @@ def coded_dtype(spec: StreamSpec) -> np.dtype[Any]:
     return spec.info.dtype if spec.info.dtype.kind in "iu" else np.dtype(np.int32)
 
 
-def _base_coder(spec: StreamSpec, model: VqvaeModel | None) -> VqvaeCoder | None:
+def _base_coder(spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper) -> VqvaeCoder | None:
     if spec.model is ModelId.NONE:
         return None
     if model is None:
         raise SpecError(f"the stream needs model '{spec.model.name.lower()}'; pass it loaded")
-    return VqvaeCoder(model, spec)
+    return VqvaeCoder(model, spec, mapper)
 
 
 class _EncoderSlice:
     """Encoding state of one slice."""
 
     def __init__(self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper) -> None:
-        self.base = _base_coder(spec, model)
+        self.base = _base_coder(spec, model, mapper)
         self.residual: ResidualEncoder | None = None
         if spec.max_error is not None:
             span, with_base = spec.high - spec.low, self.base is not None
@@ -98,7 +99,7 @@ class _DecoderSlice:
     def __init__(
         self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper, preview: bool
     ) -> None:
-        self.base = _base_coder(spec, model)
+        self.base = _base_coder(spec, model, mapper)
         self.residual: ResidualDecoder | None = None
         if spec.max_error is not None and not preview:
             span, with_base = spec.high - spec.low, self.base is not None

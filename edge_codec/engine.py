@@ -1,10 +1,14 @@
-"""What the codec asks of an inference backend."""
+"""What the codec asks of those who run it: inference, and a way to share work among threads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
+
+# Applies a function to each item, in order: `map`, or an executor's.
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 class Engine(Protocol):

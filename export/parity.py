@@ -80,11 +80,11 @@ def main(argv: list[str] | None = None) -> None:
     tokens = rng.integers(0, 1024, (2, 13, 17)).astype(np.int32)
     counts = mismatches(decoder, tokens)
     for name, count in counts.items():
-        log.info("decoder, %s: %d of %d differ", name, count, tokens.size * 64)
+        log.info("decoder, %s: %d of %d pixels differ", name, count, tokens.size * 64)
     frame = np.clip(rng.normal(60, 40, (2, 1, 104, 136)), 0, 255).astype(np.uint8)
     encoder_counts = mismatches((options.zoo / "encoder.onnx").read_bytes(), frame)
     for name, count in encoder_counts.items():
-        log.info("encoder, %s: %d of %d differ", name, count, frame.size // 64)
+        log.info("encoder, %s: %d latent values differ", name, count)
     if any(counts.values()) or any(encoder_counts.values()):
         raise SystemExit(1)
 

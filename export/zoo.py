@@ -2,9 +2,8 @@
 
 `python -m edge_codec.export.zoo --quantized quantized.pt --config C --data D --splits S --out DIR`
 writes `encoder.onnx`, `codebook.npy`, `decoder.onnx`, `token_model.npz`, `manifest.json` and
-`MODEL_CARD.md`. Codes
-are renumbered so that similar ones are neighbours, and the token model is learned from the tokens
-that the exported encoder itself gives for the training cases.
+`MODEL_CARD.md`. Codes are renumbered so that similar ones are neighbours, and the token model is
+learned from the tokens that the exported encoder and lookup give for the training cases.
 """
 
 from __future__ import annotations

@@ -18,12 +18,12 @@ from edge_codec.bitstream.metadata import pack_metadata, unpack_metadata
 from edge_codec.bitstream.packet import LayerId, Packet
 from edge_codec.cine import Cine
 from edge_codec.codec import Decoder, Encoder, coded_dtype
+from edge_codec.engine import Mapper
 from edge_codec.errors import BitstreamError, FrameError, SpecError
 from edge_codec.io import FrameSink, FrameSource, open_sink, open_source
 from edge_codec.io.atomic import atomic_file
 from edge_codec.io.statistics import scan
 from edge_codec.manifest import load_manifest
-from edge_codec.residual import Mapper
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.models import check_hashes, load_model
 from edge_codec.runtime.options import (

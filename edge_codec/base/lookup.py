@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_codec.base import _lookup
+from edge_codec.engine import Mapper
 from edge_codec.errors import EngineError
 
 BLOCK = 16  # vectors that the native code scores together
 MAX_CODES = 65_536
+PART = 512  # latents that one thread searches at a time
 
 
 class CodebookLookup:
@@ -51,13 +53,15 @@ class CodebookLookup:
         self._codes, self._code_offsets = _blocks(codes)
         self._centers, self._center_offsets = _blocks(centers)
 
-    def nearest(self, latents: NDArray[np.int8]) -> NDArray[np.uint16]:
+    def nearest(self, latents: NDArray[np.int8], mapper: Mapper = map) -> NDArray[np.uint16]:
         """Return the tokens of latents; the lowest index wins a tie.
 
         Parameters
         ----------
         latents : ndarray, shape (..., dim), int8
             What the encoder network gives.
+        mapper : callable
+            How to go over parts of the latents: `map`, or an executor's for several threads.
 
         Returns
         -------
@@ -73,18 +77,25 @@ class CodebookLookup:
             raise EngineError(
                 f"latents are {latents.shape} {latents.dtype}, not int8 by {self._dim}"
             )
-        tokens = np.empty(latents.shape[:-1], np.uint16)
-        _lookup.nearest(
-            np.ascontiguousarray(latents),
-            self._centers,
-            self._center_offsets,
-            self._codes,
-            self._code_offsets,
-            self._dim,
-            self._probes,
-            tokens,
-        )
-        return tokens
+        rows = np.ascontiguousarray(latents).reshape(-1, self._dim)
+        tokens = np.empty(len(rows), np.uint16)
+        parts = [slice(start, start + PART) for start in range(0, len(rows), PART)]
+
+        def search(part: slice) -> None:
+            _lookup.nearest(
+                rows[part],
+                self._centers,
+                self._center_offsets,
+                self._codes,
+                self._code_offsets,
+                self._dim,
+                self._probes,
+                tokens[part],
+            )
+
+        for _ in mapper(search, parts):
+            pass
+        return tokens.reshape(latents.shape[:-1])
 
 
 def _blocks(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

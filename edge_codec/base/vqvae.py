@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_codec.base.lookup import CodebookLookup
 from edge_codec.base.tokens import TokenCoder
-from edge_codec.engine import Engine
+from edge_codec.engine import Engine, Mapper
 from edge_codec.errors import BitstreamError, EngineError
 from edge_codec.spec import StreamSpec
 from edge_codec.window import Window, pad
@@ -49,10 +49,13 @@ class VqvaeCoder:
         Networks and tables.
     spec : StreamSpec
         Gives frame size and window.
+    mapper : callable
+        How to go over parts of a frame in the codebook lookup.
     """
 
-    def __init__(self, model: VqvaeModel, spec: StreamSpec) -> None:
+    def __init__(self, model: VqvaeModel, spec: StreamSpec, mapper: Mapper = map) -> None:
         self._model = model
+        self._map = mapper
         self._window = Window(spec)
         self._shape = spec.info.frame_shape
         rows, columns = self._shape
@@ -79,7 +82,8 @@ class VqvaeCoder:
         if self._model.encoder is None or self._model.lookup is None:
             raise EngineError("the model was loaded for decoding only; load it with its encoder")
         codes = pad(self._window.normalize(samples), STRIDE)
-        tokens = self._model.lookup.nearest(self._model.encoder.run(codes[None, None])[0])
+        latents = self._model.encoder.run(codes[None, None])[0]
+        tokens = self._model.lookup.nearest(latents, self._map)
         payload = self._model.tokens.encode(tokens, None if key else self._previous)
         self._previous = tokens
         return payload, self._synthesize(tokens)

@@ -1,5 +1,5 @@
 """The residual layer: a frame against its prediction, coded lossless or to a hard bound."""
 
-from edge_codec.residual.coder import Mapper, ResidualDecoder, ResidualEncoder
+from edge_codec.residual.coder import ResidualDecoder, ResidualEncoder
 
-__all__ = ["Mapper", "ResidualDecoder", "ResidualEncoder"]
+__all__ = ["ResidualDecoder", "ResidualEncoder"]

@@ -15,12 +15,11 @@ in plain Python; `docs/bitstream.md` specifies the bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_codec.engine import Mapper
 from edge_codec.errors import BitstreamError, FrameError, SpecError
 from edge_codec.residual import _residual
 from edge_codec.spec import MAX_SIDE
@@ -28,9 +27,6 @@ from edge_codec.spec import MAX_SIDE
 BAND_ROWS = 96
 MAX_BANDS = 8
 SIZE = struct.Struct("<I")
-
-# Applies a function to each item, in order: `map`, or an executor's.
-Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 def cut_bands(rows: int) -> list[slice]:

@@ -36,40 +36,75 @@ static int solve(double a[MAX_TAPS][MAX_TAPS], double *b, int n) {
 }
 
 #define FEATURES 36 /* up to 32 taps and the target, a multiple of 4 */
+#define CHUNK 128   /* sampled voxels that are summed up at a time, a multiple of 8 */
 
-/* Adds the products of the features of one row's sampled voxels, upper triangle by groups of 4.
- * Each sum is its own chain of additions, so that any vector width gives the same floats. */
-WIDE_CLONES static void add_row(const uint32_t *const *plane, int n, size_t first, size_t end,
-                                size_t step, const uint32_t *target,
-                                float sums[FEATURES][FEATURES]) {
-    for (size_t place = first; place < end; place += step) {
-        const int64_t reference = plane[0][place];
-        float feature[FEATURES] = {0};
-        for (int i = 1; i < n; i++) feature[i - 1] = (float)((int64_t)plane[i][place] - reference);
-        feature[n - 1] = (float)((int64_t)target[place] - reference);
-        for (int i = 0; i < n; i++)
-            for (int j = i & ~3; j < FEATURES; j++) sums[i][j] += feature[i] * feature[j];
-    }
+/* Eight floats; the compiler makes two halves of it where vectors are shorter, with the same sums. */
+typedef float float8 __attribute__((vector_size(32), aligned(4), may_alias));
+
+typedef struct {
+    float feature[FEATURES][CHUNK];
+    double sums[FEATURES][FEATURES]; /* upper triangle, by groups of 4 columns */
+} fit_sums;
+
+static inline double lane_sum(float8 v) {
+    return (double)v[0] + v[1] + v[2] + v[3] + v[4] + v[5] + v[6] + v[7];
 }
 
-/* The plane CURRENT holds the frame's own voxels here, as if it were decoded already. */
-static int fit(const residual_state *s, int32_t coefficients[MAX_TAPS]) {
-    tap taps[MAX_TAPS];
-    const int n = list_taps(s, taps), m = n - 1;
-    float sums[FEATURES][FEATURES];
-    double a[MAX_TAPS][MAX_TAPS] = {{0}}, b[MAX_TAPS] = {0};
+/* Adds the products of the chunk's features; unused places of the chunk are 0. */
+WIDE_CLONES static void add_chunk(fit_sums *f, int n, size_t used) {
+    for (int i = 0; i < n; i++) {
+        for (int j = i & ~3; j < n; j += 4) {
+            float8 sum0 = {0}, sum1 = {0}, sum2 = {0}, sum3 = {0};
+            for (size_t k = 0; k < used; k += 8) {
+                const float8 x = *(const float8 *)(f->feature[i] + k);
+                sum0 += x * *(const float8 *)(f->feature[j] + k);
+                sum1 += x * *(const float8 *)(f->feature[j + 1] + k);
+                sum2 += x * *(const float8 *)(f->feature[j + 2] + k);
+                sum3 += x * *(const float8 *)(f->feature[j + 3] + k);
+            }
+            f->sums[i][j] += lane_sum(sum0);
+            f->sums[i][j + 1] += lane_sum(sum1);
+            f->sums[i][j + 2] += lane_sum(sum2);
+            f->sums[i][j + 3] += lane_sum(sum3);
+        }
+    }
+    memset(f->feature, 0, sizeof f->feature);
+}
+
+/* Sums over a sample of the frame; the plane CURRENT holds the frame's own voxels here, as if it
+ * were decoded already. Feature n - 1 is the target. */
+static void sum_features(const residual_state *s, const tap *taps, int n, fit_sums *f) {
     const uint32_t *plane[MAX_TAPS];
     for (int i = 0; i < n; i++)
         plane[i] = s->plane[taps[i].plane] + taps[i].dy * (ptrdiff_t)s->stride + taps[i].dx;
-    const size_t voxels = s->rows * s->columns, step = voxels > 32768 ? 3 : voxels > 4096 ? 2 : 1;
+    const size_t step = s->rows * s->columns > 16384 ? 2 : 1;
+    size_t used = 0;
+    memset(f, 0, sizeof *f);
     for (size_t row = 0; row < s->rows; row += step) {
-        const size_t first = at(s, row, (row / step) % step);
-        memset(sums, 0, sizeof sums);
-        add_row(plane, n, first, at(s, row, s->columns), step, s->plane[CURRENT], sums);
-        for (int i = 0; i < m; i++) {
-            for (int j = i; j < m; j++) a[j][i] += sums[i][j];
-            b[i] += sums[i][m];
+        for (size_t column = (row / step) % step; column < s->columns; column += step) {
+            const size_t place = at(s, row, column);
+            const int64_t reference = plane[0][place];
+            for (int i = 1; i < n; i++)
+                f->feature[i - 1][used] = (float)((int64_t)plane[i][place] - reference);
+            f->feature[n - 1][used] = (float)((int64_t)s->plane[CURRENT][place] - reference);
+            if (++used == CHUNK) {
+                add_chunk(f, n, used);
+                used = 0;
+            }
         }
+    }
+    add_chunk(f, n, used);
+}
+
+static int fit(const residual_state *s, int32_t coefficients[MAX_TAPS]) {
+    tap taps[MAX_TAPS];
+    const int n = list_taps(s, taps), m = n - 1;
+    fit_sums f;
+    double a[MAX_TAPS][MAX_TAPS] = {{0}}, b[MAX_TAPS] = {0};
+    sum_features(s, taps, n, &f);
+    for (int i = 0; i < m; i++) {
+        for (int j = i; j < m; j++) a[j][i] = f.sums[i][j];
+        b[i] = f.sums[i][m];
     }
     double trace = 0;
     for (int i = 0; i < m; i++) trace += a[i][i];
