@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -46,7 +48,10 @@ class Console:
 
 def main(argv: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Run one command and return its exit status."""
-    console = console or Console()
+    if console is None:
+        # A polite kill must clean up as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        console = Console()
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = _parser(arguments)
     try:
@@ -61,6 +66,9 @@ def main(argv: Sequence[str] | None = None, console: Console | None = None) -> i
     )
     try:
         return int(options.run(options, console))
+    except BrokenPipeError:  # the reader of our output has gone; that is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitStatus.OK)
     except EdgeCodecError as error:
         return _fail(console, str(error), status_of(error))
     except (OSError, MemoryError) as error:
@@ -73,7 +81,7 @@ def main(argv: Sequence[str] | None = None, console: Console | None = None) -> i
 
 
 def _fail(console: Console, message: str, status: ExitStatus) -> int:
-    print(f"edge-codec: {message}", file=console.err)
+    print("edge-codec:", " ".join(message.split()), file=console.err)
     return int(status)
 
 

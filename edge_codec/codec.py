@@ -18,11 +18,20 @@ from numpy.typing import NDArray
 from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel
 from edge_codec.bitstream.packet import LayerId, Packet
 from edge_codec.engine import Mapper
-from edge_codec.errors import BitstreamError, EngineError, FrameError, SpecError
+from edge_codec.errors import (
+    BitstreamError,
+    EdgeCodecError,
+    EngineError,
+    FrameError,
+    SpecError,
+)
 from edge_codec.residual import ResidualDecoder, ResidualEncoder
 from edge_codec.spec import ModelId, StreamSpec
 
 CHECK = struct.Struct("<I")
+
+# Voxels of all slices that are in work at once; each takes some 30 bytes of state.
+MAX_OPEN_VOXELS = 1 << 26
 
 
 def frame_check(samples: NDArray[np.uint32]) -> int:
@@ -91,6 +100,7 @@ class _EncoderSlice:
             rows, columns = spec.info.frame_shape
             self.residual = ResidualEncoder(rows, columns, span, spec.max_error, with_base, mapper)
         self.next_phase = 0
+        self.failed = False
 
 
 class _DecoderSlice:
@@ -143,6 +153,7 @@ class Encoder:
         self._model = model
         self._map = mapper
         self._slices: dict[int, _EncoderSlice] = {}
+        self._finished: set[int] = set()
         self._sequence = 0
 
     def push(self, frame: NDArray[Any], slice_index: int = 0, metadata: bytes = b"") -> Packet:
@@ -165,13 +176,29 @@ class Encoder:
         Raises
         ------
         FrameError
-            If the frame does not fit the stream, or the slice has all its phases already.
+            If the frame does not fit the stream, or the slice has all its phases already, or an
+            earlier frame of the slice failed halfway.
         """
         samples = to_samples(frame, self.spec)
         state = self._state(slice_index)
+        state.failed = True  # until the frame is whole: its coders may stop in between
+        packet = self._encode(state, samples, slice_index, metadata)
+        state.failed = False
+        state.next_phase += 1
+        self._sequence += 1
+        if state.next_phase == self.spec.info.n_phases:
+            self._finished.add(slice_index)
+            del self._slices[slice_index]
+        return packet
+
+    def _encode(
+        self,
+        state: _EncoderSlice,
+        samples: NDArray[np.uint32],
+        slice_index: int,
+        metadata: bytes,
+    ) -> Packet:
         phase, key = state.next_phase, is_key(self.spec, state.next_phase)
-        if 0 < self.spec.info.n_phases <= phase:
-            raise FrameError(f"slice {slice_index} has its {phase} phases already")
         layers: dict[LayerId, bytes] = {}
         base = None
         if state.base is not None:
@@ -183,17 +210,29 @@ class Encoder:
             layers[LayerId.RESIDUAL] = CHECK.pack(frame_check(decoded)) + payload
         if metadata:
             layers[LayerId.METADATA] = metadata
-        packet = Packet(self._sequence, slice_index, phase, key, layers)
-        state.next_phase += 1
-        self._sequence += 1
-        return packet
+        return Packet(self._sequence, slice_index, phase, key, layers)
 
     def _state(self, slice_index: int) -> _EncoderSlice:
         if not 0 <= slice_index < self.spec.info.n_slices:
             raise FrameError(f"slice {slice_index} of a stream of {self.spec.info.n_slices} slices")
+        if slice_index in self._finished:
+            raise FrameError(f"slice {slice_index} has all its phases already")
         if slice_index not in self._slices:
+            _check_open(len(self._slices), self.spec, SpecError)
             self._slices[slice_index] = _EncoderSlice(self.spec, self._model, self._map)
+        if self._slices[slice_index].failed:
+            raise FrameError(f"an earlier frame of slice {slice_index} failed; begin a new stream")
         return self._slices[slice_index]
+
+
+def _check_open(n_open: int, spec: StreamSpec, error: type[EdgeCodecError]) -> None:
+    """Bound the memory of slices that are in work at once."""
+    rows, columns = spec.info.frame_shape
+    if (n_open + 1) * rows * columns > MAX_OPEN_VOXELS:
+        raise error(
+            f"{n_open + 1} slices of {rows}x{columns} voxels in work at once exceed the limit of "
+            f"{MAX_OPEN_VOXELS} voxels; code the slices in streams of their own"
+        )
 
 
 def _check_bound(
@@ -281,20 +320,26 @@ class Decoder:
         if decoded is None:
             raise BitstreamError("the stream has neither a base nor a residual layer")
         state.next_phase = packet.phase_index + 1
+        if state.next_phase == self.spec.info.n_phases:
+            del self._slices[packet.slice_index]
         return from_samples(decoded, self.spec)
 
     def _state(self, packet: Packet) -> _DecoderSlice:
         """Return the slice's state, and refuse a packet that does not continue it."""
         if packet.slice_index >= self.spec.info.n_slices:
             raise BitstreamError(f"packet for slice {packet.slice_index} is outside the stream")
+        if 0 < self.spec.info.n_phases <= packet.phase_index:
+            raise BitstreamError(f"packet for phase {packet.phase_index} is outside the stream")
         if packet.key is not is_key(self.spec, packet.phase_index):
             raise BitstreamError(f"phase {packet.phase_index} has the wrong key flag")
         state = self._slices.get(packet.slice_index)
-        if state is None or packet.key:
+        if packet.key:
+            self._slices.pop(packet.slice_index, None)
+            _check_open(len(self._slices), self.spec, BitstreamError)
             state = _DecoderSlice(self.spec, self._model, self._map, self._preview)
             self._slices[packet.slice_index] = state
-        if not packet.key and state.next_phase != packet.phase_index:
-            self._slices.pop(packet.slice_index)
+        if state is None or (not packet.key and state.next_phase != packet.phase_index):
+            self._slices.pop(packet.slice_index, None)
             raise BitstreamError(
                 f"slice {packet.slice_index} phase {packet.phase_index}: the packet before it is "
                 "missing; decoding can begin again at the next key frame"

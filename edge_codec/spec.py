@@ -15,6 +15,7 @@ MAX_FRAME_VOXELS = 1 << 24
 MAX_SLICES = 65_535
 MAX_PHASES = (1 << 31) - 1
 MAX_KEY_INTERVAL = 65_535
+MAX_WINDOW_OFFSET = 1 << 47  # window arithmetic multiplies by 384 and must stay in 64 bits
 WINDOW_ONE = 192  # window code of `window_high`; 255 is 1.33 times the window
 
 
@@ -188,8 +189,9 @@ class StreamSpec:
             )
         if self.max_error is None and self.model is ModelId.NONE:
             raise SpecError("model 'none' without a residual layer codes nothing; set max_error")
-        if self.max_error is not None and not 0 <= self.max_error < 1 << 31:
-            raise SpecError(f"max_error is {self.max_error}; it must be 0 or a positive integer")
+        bound = self.max_error
+        if bound is not None and (type(bound) is not int or not 0 <= bound < 1 << 31):
+            raise SpecError(f"max_error is {bound!r}; it must be 0 or a positive integer")
         if self.info.sample_format is SampleFormat.FLOAT32_ORDERED and (
             self.max_error != 0 or self.model is not ModelId.NONE
         ):
@@ -198,6 +200,8 @@ class StreamSpec:
             raise SpecError(f"key_interval is {self.key_interval}; use 1 to {MAX_KEY_INTERVAL}")
         if not 0 < self.window_high - self.window_low < 1 << 32:
             raise SpecError(f"window {self.window_low}..{self.window_high} is empty or too wide")
+        if abs(self.window_low - self.low) > MAX_WINDOW_OFFSET:
+            raise SpecError(f"window_low {self.window_low} is too far from the voxels")
 
     @property
     def lossless(self) -> bool:

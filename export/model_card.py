@@ -7,9 +7,10 @@ from typing import Any
 TEMPLATE = """# {name} {version}
 
 VQ-VAE of single-channel cardiac cine MR frames: one token of {n_codes} codes per {stride}x{stride}
-pixels. `encoder.onnx` maps uint8 window codes to tokens, `decoder.onnx` maps tokens back, both in
-exact integer arithmetic (power-of-two scales, 7-bit weights, sums below 2^24), and
-`token_model.npz` holds the integer tables from which tokens are entropy coded.
+pixels. `encoder.onnx` maps uint8 window codes to int8 latents, the nearest rows of `codebook.npy`
+are their tokens, `decoder.onnx` maps tokens back to window codes, all in exact integer arithmetic
+(power-of-two scales, 7-bit weights, sums below 2^24), and `token_model.npz` holds the integer
+tables from which tokens are entropy coded.
 
 **Research only. Not a medical device. Base-layer images are lossy: fine structure can be replaced
 by what the network has seen elsewhere. Where voxels matter, use a residual layer (`--lossless`,

@@ -130,5 +130,4 @@ class GraphBuilder:
 
 UINT8 = TensorProto.UINT8
 INT32 = TensorProto.INT32
-INT64 = TensorProto.INT64
 INT8 = TensorProto.INT8

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from edge_codec.calibration.qat import load_quantized
 from edge_codec.errors import CalibrationError
 from edge_codec.export.model_card import model_card
 from edge_codec.export.vqvae import IntegerVQVAE, decoder_model, encoder_model, integer_vqvae
-from edge_codec.training.data import WINDOW_ONE, Exam, read_split
+from edge_codec.runtime.integer_reference import IntegerReference
+from edge_codec.spec import WINDOW_ONE
+from edge_codec.training.data import Exam, read_split
 from edge_codec.training.token_tables import (
     TokenSet,
     bisect_codes,
@@ -107,7 +110,14 @@ def write_manifest(out: Path, fields: dict[str, Any]) -> None:
     """Write `manifest.json` with the hashes of the files beside it."""
     names = ("encoder.onnx", "codebook.npy", "decoder.onnx", "token_model.npz")
     hashes = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in names}
-    manifest = {**fields, "sha256": hashes, "decoding": ["decoder.onnx", "token_model.npz"]}
+    tokens = np.arange(1024, dtype=np.int32).reshape(1, 32, 32)
+    frame = IntegerReference((out / "decoder.onnx").read_bytes()).run(tokens)
+    manifest = {
+        **fields,
+        "sha256": hashes,
+        "decoding": ["decoder.onnx", "token_model.npz"],
+        "check": zlib.crc32(frame.astype(np.uint8).tobytes()),
+    }
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (out / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
@@ -132,7 +142,7 @@ def manifest_fields(
         ),
         "intended_use": "research only; not a medical device",
         "window": {
-            "low": "minimum of the exam",
+            "low": "minimum of the exam in training, 0.1th percentile in the codec",
             "high": "99.9th percentile of the exam",
             "one": WINDOW_ONE,
             "codes": "clip(floor((x - low) * 192 / (high - low) + 1/2), 0, 255), uint8",

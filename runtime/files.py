@@ -19,13 +19,13 @@ from edge_codec.bitstream.packet import LayerId, Packet
 from edge_codec.cine import Cine
 from edge_codec.codec import Decoder, Encoder, coded_dtype
 from edge_codec.engine import Mapper
-from edge_codec.errors import BitstreamError, FrameError, SpecError
+from edge_codec.errors import BitstreamError, FrameError, SourceError, SpecError
 from edge_codec.io import FrameSink, FrameSource, open_sink, open_source
 from edge_codec.io.atomic import atomic_file
 from edge_codec.io.statistics import scan
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime.memory_sink import MemorySink
-from edge_codec.runtime.models import check_hashes, load_model
+from edge_codec.runtime.models import check_hashes, load_model, warm_up
 from edge_codec.runtime.options import (
     CompressOptions,
     DecompressOptions,
@@ -35,6 +35,7 @@ from edge_codec.runtime.options import (
 from edge_codec.runtime.pick import default_threads
 from edge_codec.spec import ModelId, SampleFormat, StreamSpec
 
+SOURCE_SUFFIXES = (".nii", ".nii.gz", ".npy", ".dcm")
 MAX_FILL = 1000  # missing frames that recovery fills in, for each frame that is there
 
 # Wraps an iterable of frames: (items, number or None, what is done) -> the same items.
@@ -49,7 +50,9 @@ def silent(items: Iterable[Any], total: int | None, what: str) -> Iterable[Any]:
 
 def band_mapper(threads: int | None = None) -> Mapper:
     """Return how to go over the bands of a frame: on several threads where there are any."""
-    count = threads or default_threads()
+    count = default_threads() if threads is None else threads
+    if count < 1:
+        raise SpecError(f"threads is {count}; use 1 or more")
     return ThreadPoolExecutor(count).map if count > 1 else map
 
 
@@ -71,8 +74,8 @@ def make_spec(source: FrameSource, options: CompressOptions, progress: Progress)
         model_hashes=hashes,
         max_error=options.max_error,
         key_interval=options.key_interval,
-        window_low=values.low,
-        window_high=max(values.p999, values.low + 1),
+        window_low=values.p001,
+        window_high=max(values.p999, values.p001 + 1),
     )
 
 
@@ -82,6 +85,7 @@ def encode_stream(
     """Write a source as a stream into an open file."""
     spec = make_spec(source, options, progress)
     model = load_model(spec.model, backend=options.backend, threads=options.threads)
+    warm_up(model, spec)
     encoder = Encoder(spec, model, band_mapper(options.threads))
     report = TransferReport(spec)
     writer = StreamWriter(file, spec)
@@ -117,6 +121,7 @@ def decode_stream(
     model = load_model(
         spec.model, backend=options.backend, threads=options.threads, decode_only=True
     )
+    warm_up(model, spec)
     decoder = Decoder(spec, model, options.preview, band_mapper(options.threads))
     report = TransferReport(spec, stream_bytes=file.seek(0, io.SEEK_END))
     sink = open_target(replace(spec, max_error=None) if options.preview else spec)
@@ -194,6 +199,10 @@ def compress_file(
     SpecError, FrameError, EngineError
         If its values, the options or the model do not fit.
     """
+    if target.name.lower().endswith(SOURCE_SUFFIXES):
+        raise SourceError(f"{target} is to be a stream but named like a source; name it .ecd")
+    if target.exists() and target.samefile(source):
+        raise SourceError(f"{target} is the source itself; choose another target")
     with atomic_file(target, force=options.force) as file:
         return encode_stream(open_source(source, series=options.series), file, options, progress)
 
@@ -210,6 +219,8 @@ def decompress_file(
     SourceError, EngineError
         If the target cannot be written, or the model is not the stream's.
     """
+    if target.exists() and target.samefile(source):
+        raise SourceError(f"{target} is the stream itself; choose another target")
     with source.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
 
@@ -246,7 +257,9 @@ def decompress(data: bytes, *, preview: bool = False) -> Cine:
     return sink.cine(report.spec.info)
 
 
-def read_frame(file: BinaryIO, slice_index: int, phase_index: int) -> NDArray[Any]:
+def read_frame(
+    file: BinaryIO, slice_index: int, phase_index: int, *, backend: str = "auto"
+) -> NDArray[Any]:
     """Decode one frame of a stream without decoding what it does not depend on.
 
     Parameters
@@ -268,7 +281,7 @@ def read_frame(file: BinaryIO, slice_index: int, phase_index: int) -> NDArray[An
     """
     reader = StreamReader(file)
     check_hashes(reader.spec)
-    decoder = Decoder(reader.spec, load_model(reader.spec.model, decode_only=True))
+    decoder = Decoder(reader.spec, load_model(reader.spec.model, backend=backend, decode_only=True))
     frame = None
     for packet in reader.read_chain(slice_index, phase_index):
         frame = decoder.push(packet)

@@ -196,32 +196,6 @@ def _integer_matmul(weight: Integers, x: Integers) -> Integers:
     return product.astype(np.int64).reshape(n, -1, h, w)
 
 
-def _gemm(x: Scaled, columns: Scaled, offset: Scaled) -> list[Scaled]:
-    exponent = int(np.min(np.asarray(x.exponent) + columns.exponent))
-    exponent = min(exponent, int(np.asarray(offset.exponent)))
-    product = Scaled(
-        (x.q.astype(np.float64) @ columns.q.astype(np.float64)).astype(np.int64),
-        int(np.asarray(x.exponent)) + int(np.asarray(columns.exponent)),
-    )
-    return [Scaled(_align(product, exponent) + _align(offset, exponent), exponent)]
-
-
-def _reduce_max(x: Scaled, axes: Scaled, keepdims: int) -> list[Scaled]:
-    largest = x.q.max(axis=tuple(_plain(axes).tolist()), keepdims=bool(keepdims))
-    return [Scaled(largest, x.exponent)]
-
-
-def _arg_max(x: Scaled, axis: int, keepdims: int) -> list[Scaled]:
-    return [Scaled(x.q.argmax(axis=axis, keepdims=bool(keepdims)))]
-
-
-def _gather_nd(x: Scaled, indices: Scaled, batch_dims: int) -> list[Scaled]:
-    picks = _plain(indices)
-    if batch_dims != 1 or picks.ndim != 2 or picks.shape[1] != 1:
-        raise EngineError("GatherND is defined for one index per row only")
-    return [Scaled(x.q[np.arange(len(picks)), picks[:, 0]], x.exponent)]
-
-
 def _reshape(x: Scaled, sizes: Scaled) -> list[Scaled]:
     target = [x.q.shape[i] if size == 0 else int(size) for i, size in enumerate(_plain(sizes))]
     return [Scaled(x.q.reshape(target), x.exponent)]
@@ -240,19 +214,13 @@ def _unsqueeze(x: Scaled, axes: Scaled) -> list[Scaled]:
 
 
 OPERATORS: dict[str, Callable[..., list[Scaled]]] = {
-    "Add": lambda x, y: [Scaled(_plain(x) + _plain(y))],
-    "ArgMax": _arg_max,
-    "Cast": lambda x, to: [x],
     "Concat": lambda *x, axis: [Scaled(np.concatenate([_plain(part) for part in x], axis))],
     "Conv": _conv,
     "DequantizeLinear": _dequantize,
     "Div": lambda x, y: [Scaled(_plain(x) // _plain(y))],
     "Gather": lambda x, indices, axis: [Scaled(np.take(x.q, _plain(indices), axis), x.exponent)],
-    "GatherND": _gather_nd,
-    "Gemm": _gemm,
     "Mul": lambda x, y: [Scaled(_plain(x) * _plain(y))],
     "QuantizeLinear": _quantize,
-    "ReduceMax": _reduce_max,
     "Relu": lambda x: [Scaled(np.maximum(x.q, 0), x.exponent)],
     "Reshape": _reshape,
     "Shape": _shape,

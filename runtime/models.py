@@ -9,7 +9,7 @@ import numpy as np
 from edge_codec.base.lookup import CodebookLookup
 from edge_codec.base.token_model import load_token_model
 from edge_codec.base.tokens import TokenCoder
-from edge_codec.base.vqvae import VqvaeModel
+from edge_codec.base.vqvae import STRIDE, VqvaeModel
 from edge_codec.errors import EngineError
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime.pick import load_engine
@@ -49,6 +49,16 @@ def load_model(
     encoder = load_engine(manifest.read("encoder.onnx"), backend, threads)
     codebook = np.load(io.BytesIO(manifest.read("codebook.npy")), allow_pickle=False)
     return VqvaeModel(decoder, tokens, encoder, CodebookLookup(codebook))
+
+
+def warm_up(model: VqvaeModel | None, spec: StreamSpec) -> None:
+    """Run the networks once at the stream's frame size, so that the first frame is not late."""
+    if model is None:
+        return
+    rows, columns = (-(-side // STRIDE) for side in spec.info.frame_shape)
+    model.decoder.run(np.zeros((1, rows, columns), np.int32))
+    if model.encoder is not None:
+        model.encoder.run(np.zeros((1, 1, rows * STRIDE, columns * STRIDE), np.uint8))
 
 
 def check_hashes(spec: StreamSpec) -> None:

@@ -113,7 +113,7 @@ def parse_model(name: str) -> ModelId:
         If there is no such model.
     """
     try:
-        return ModelId[name.upper()]
+        return ModelId[str(name).upper()]
     except KeyError:
         known = ", ".join(model.name.lower() for model in ModelId)
         raise SpecError(f"model '{name}' is unknown; use one of {known}") from None

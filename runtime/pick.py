@@ -22,7 +22,8 @@ def available() -> tuple[str, ...]:
 
 def default_threads() -> int:
     """Return how many threads a frame gets: the cores this process may use, at most 4."""
-    return max(1, min(4, len(os.sched_getaffinity(0))))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(4, cores or 1))
 
 
 def load_engine(model: bytes, backend: str = "auto", threads: int | None = None) -> Engine:
@@ -51,7 +52,9 @@ def load_engine(model: bytes, backend: str = "auto", threads: int | None = None)
         raise EngineError(f"backend '{backend}' is unknown; use auto, {', '.join(BACKENDS)}")
     if backend not in installed:
         raise EngineError(f"backend '{backend}' is missing; pip install {PACKAGES[backend]}")
-    count = threads or default_threads()
+    count = default_threads() if threads is None else threads
+    if count < 1:
+        raise EngineError(f"threads is {count}; use 1 or more")
     logger.info("backend %s, %d threads", backend, count)
     if backend == "openvino":
         from edge_codec.runtime.openvino_backend import OpenVinoEngine

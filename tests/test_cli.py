@@ -11,6 +11,7 @@ import pytest
 from edge_codec.cli import Console, main
 from edge_codec.exit_status import ExitStatus
 from edge_codec.io import open_source
+from edge_codec.runtime.ort_backend import OrtEngine
 
 TINY = Path(__file__).parent.parent / "examples" / "tiny.nii.gz"
 
@@ -161,6 +162,22 @@ class TestFailures:
         assert err.startswith("edge-codec: ")
         assert not list(tmp_path.iterdir())
 
+    def test_the_source_is_never_the_target(self, tmp_path, stream):
+        source = tmp_path / "heart"
+        source.write_bytes(stream.read_bytes())
+        assert run("decompress", source, source, "--force")[0] == ExitStatus.INPUT
+        named = tmp_path / "heart.nii.gz"
+        named.write_bytes(TINY.read_bytes())
+        for target in (named, tmp_path / "other.nii"):
+            status, _, err = run("compress", named, target, "--force")
+            assert status == ExitStatus.INPUT
+            assert ".ecd" in err
+        assert named.read_bytes() == TINY.read_bytes()
+
+    def test_devices_are_not_replaced(self):
+        assert run("compress", TINY, "/dev/null", "--force")[0] == ExitStatus.INPUT
+        assert Path("/dev/null").is_char_device()
+
     def test_an_unknown_backend(self, tmp_path):
         options = ["--model", "vqvae", "--backend", "abacus"]
         assert run("compress", TINY, tmp_path / "h.ecd", *options)[0] == ExitStatus.ENGINE
@@ -170,7 +187,16 @@ def test_doctor():
     status, out, _ = run("doctor", "--json")
     fields = json.loads(out)
     assert status == ExitStatus.OK
-    assert "bits agree" in fields["vqvae_on_onnxruntime"]
+    assert "bits right" in fields["vqvae_on_onnxruntime"]
+    assert "decoded right" in fields["native_coders"]
+
+
+def test_doctor_finds_wrong_arithmetic(monkeypatch):
+    right = OrtEngine.run
+    monkeypatch.setattr(OrtEngine, "run", lambda self, tensor: right(self, tensor) ^ 1)
+    status, out, _ = run("doctor", "--json")
+    assert status == ExitStatus.ENGINE
+    assert "BITS WRONG" in json.loads(out)["vqvae_on_onnxruntime"]
 
 
 def test_version(capsys):

@@ -1,5 +1,6 @@
 """Frame <-> packet: round trips, bounds, order, and tampered streams."""
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import edge_codec.codec
 from edge_codec.bitstream.packet import LayerId
 from edge_codec.codec import Decoder, Encoder, coded_dtype
 from edge_codec.errors import BitstreamError, EngineError, FrameError, SpecError
@@ -131,8 +133,33 @@ class TestRefusals:
         with pytest.raises(FrameError, match="slice 1"):
             encoder.push(self.frames[0], slice_index=1)
         encoder.push(self.frames[0])
-        with pytest.raises(FrameError, match="phases already"):
+        with pytest.raises(FrameError, match="all its phases"):
             encoder.push(self.frames[0])
+
+    def test_a_slice_that_failed_halfway(self, monkeypatch):
+        encoder = Encoder(spec_for(self.frames))
+        encoder.push(self.frames[0])
+        monkeypatch.setattr(edge_codec.codec, "frame_check", lambda frame: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            encoder.push(self.frames[1])
+        monkeypatch.undo()
+        with pytest.raises(FrameError, match="failed"):
+            encoder.push(self.frames[1])
+
+    def test_too_many_large_slices_at_once(self):
+        info = CineInfo(9, 2, 4096, 4096, dtype=np.dtype(np.uint8))
+        encoder = Encoder(StreamSpec(info, 0, 1))
+        frame = np.zeros((4096, 4096), np.uint8)
+        monster = dataclasses.replace(encoder.spec, info=CineInfo(2, 2, 8, 8, dtype=frame.dtype))
+        assert Encoder(monster).push(frame[:8, :8]).key
+        encoder._slices = dict.fromkeys(range(4))
+        with pytest.raises(SpecError, match="in work at once"):
+            encoder.push(frame, slice_index=5)
+
+    @pytest.mark.parametrize("bound", [1.5, True, "2"])
+    def test_bounds_that_are_no_integers(self, bound):
+        with pytest.raises(SpecError, match="max_error"):
+            spec_for(self.frames, max_error=bound)
 
     def test_a_missing_model(self):
         spec = spec_for(self.frames, model=ModelId.VQVAE)

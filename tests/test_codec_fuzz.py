@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_codec.bitstream.packet import LayerId
-from edge_codec.codec import Decoder, Encoder
+from edge_codec.codec import Decoder, Encoder, frame_check
 from edge_codec.errors import BitstreamError, EngineError
 from edge_codec.runtime.models import load_model
 from edge_codec.spec import CineInfo, ModelId, StreamSpec
@@ -60,5 +60,6 @@ def mutate(payload, chance):
     return bytes(data)
 
 
-def test_crc_is_the_documented_one():
-    assert zlib.crc32(b"123456789") == 0xCBF43926
+def test_frame_check_is_the_documented_one():
+    # CRC-32/ISO-HDLC of 01 00 00 00 02 01 00 00.
+    assert frame_check(np.array([[1, 258]], np.uint32)) == zlib.crc32(b"\1\0\0\0\2\1\0\0")

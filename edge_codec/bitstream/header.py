@@ -34,7 +34,6 @@ VERSION = 1
 MAX_HEADER = 16 << 20
 MAX_HASHES = 64
 MAX_TRIGGER_TIMES = 1 << 18
-MAX_WINDOW_OFFSET = 1 << 47  # window arithmetic multiplies by 384 and must stay in 64 bits
 
 _PREFIX = struct.Struct("<8sHHI")  # magic, version, flags, header size
 _BODY = struct.Struct("<4I4BiII16sqII5d3I")
@@ -270,11 +269,6 @@ def _check_packable(spec: StreamSpec) -> None:
         raise SpecError(f"{len(spec.info.trigger_time_ms)} trigger times; drop them")
     if not all(map(math.isfinite, spec.info.trigger_time_ms)):
         raise SpecError("a trigger time is not a finite number; mend the source's header")
-    if abs(spec.window_low - spec.low) > MAX_WINDOW_OFFSET:
-        raise SpecError(
-            f"window {spec.window_low}..{spec.window_high} lies more than 2**47 away from the "
-            f"voxels, {spec.low} to {spec.high}"
-        )
 
 
 def _check_samples(spec: StreamSpec) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_codec.commands.report import add_output_options, progress, show
-from edge_codec.errors import SourceError
 from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -49,8 +48,16 @@ def register(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Declare what compress and decompress share."""
     parser.add_argument("--backend", default="auto", metavar="auto|openvino|onnxruntime")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the networks")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads for one frame")
     parser.add_argument("--force", action="store_true", help="overwrite the target")
+
+
+def positive(text: str) -> int:
+    """Return a number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
 
 
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
@@ -77,7 +84,6 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         progress(options, console),
     )
     info = report.spec.info
-    stored = _stored_bytes(options.source)
     fields = {
         "target": str(options.target),
         "slices_phases_rows_columns": [info.n_slices, info.n_phases, *info.frame_shape],
@@ -85,7 +91,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "stream_bytes": report.stream_bytes,
         "bits_per_voxel": report.bits_per_voxel,
         "ratio_to_16_bit": 16 / report.bits_per_voxel,
-        "ratio_to_source_file": stored / report.stream_bytes,
+        "ratio_to_source_file": _stored_ratio(options.source, report.stream_bytes),
         "frame_ms_median": float(np.median(report.frame_ms)),
         "frame_ms_max": float(np.max(report.frame_ms)),
     }
@@ -102,11 +108,9 @@ def promise_text(max_error: int | None) -> str:
     return f"no voxel off by more than {max_error} stored units"
 
 
-def _stored_bytes(source: Path) -> int:
-    """Return the size of the source as it lies on the disk."""
-    try:
-        if source.is_dir():
-            return sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
-        return source.stat().st_size
-    except OSError as error:
-        raise SourceError(f"{source} cannot be read: {error}") from error
+def _stored_ratio(source: Path, stream_bytes: int) -> float | None:
+    """Return the size of the source file over the stream's; None for a folder.
+
+    A folder may hold files that are not part of the cine.
+    """
+    return None if source.is_dir() else source.stat().st_size / stream_bytes

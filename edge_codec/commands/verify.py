@@ -20,6 +20,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decode", action="store_true", help="also decode every frame and check it"
     )
+    parser.add_argument("--backend", default="auto", metavar="auto|openvino|onnxruntime")
     add_output_options(parser)
 
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         report = verify(file)
         frames = report.packets
         if report.ok and options.decode:
-            frames = _decode(file, progress(options, console))
+            frames = _decode(file, options.backend, progress(options, console))
     fields = {
         "source": str(options.source),
         "whole": report.ok,
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     return ExitStatus.OK if report.ok else ExitStatus.DAMAGED
 
 
-def _decode(file: BinaryIO, wrap: Progress) -> int:
+def _decode(file: BinaryIO, backend: str, wrap: Progress) -> int:
     """Decode every frame; the codec compares each with the checksum the encoder wrote."""
     from edge_codec.bitstream.container import StreamReader
     from edge_codec.codec import Decoder
@@ -51,7 +52,7 @@ def _decode(file: BinaryIO, wrap: Progress) -> int:
 
     reader = StreamReader(file)
     check_hashes(reader.spec)
-    decoder = Decoder(reader.spec, load_model(reader.spec.model, decode_only=True))
+    decoder = Decoder(reader.spec, load_model(reader.spec.model, backend=backend, decode_only=True))
     frames = 0
     for packet in wrap(reader.packets(), None, "verify"):
         decoder.push(packet)

@@ -38,11 +38,14 @@ class AtomicFile:
     """
 
     def __init__(self, path: Path, *, force: bool) -> None:
+        if path.is_dir():
+            raise SourceError(f"{path} is a folder; give the name of a file")
+        if path.exists() and not path.is_file():
+            raise SourceError(f"{path} is a device or a pipe; give the name of a file")
+        path = path.resolve()  # what a link points to is replaced, not the link
         self._path = path
         self._force = force
         self._part = _part_name(path)
-        if path.is_dir():
-            raise SourceError(f"{path} is a folder; give the name of a file")
         _refuse_existing(path, force=force)
         try:
             self.file: BinaryIO = self._part.open("xb+")

@@ -23,14 +23,16 @@ class ValueRange:
     ----------
     low, high : int
         Exact minimum and maximum.
-    p999 : int
-        99.9th percentile by NumPy's rule 'lower': of n sorted values number `999 * (n - 1) // 1000`
-        from 0. Exact while `high - low` is below about 2**20; beyond, rounded down to a multiple of
-        a power of two that is at most `(high - low) / 2**19`, yet never below `low`.
+    p001, p999 : int
+        0.1th and 99.9th percentile by NumPy's rule 'lower': of n sorted values number
+        `(n - 1) // 1000` and `999 * (n - 1) // 1000` from 0. Exact while `high - low` is below
+        about 2**20; beyond, rounded down to a multiple of a power of two that is at most
+        `(high - low) / 2**19`, yet never below `low`.
     """
 
     low: int
     high: int
+    p001: int
     p999: int
 
 
@@ -99,11 +101,11 @@ class Histogram:
         """
         if self._low is None:
             raise SourceError("the source has no frames")
-        total = int(self._counts.sum())
-        rank = 999 * (total - 1) // 1000
-        found = int(np.searchsorted(np.cumsum(self._counts), rank, side="right"))
-        value = (found + self._first) << self._shift
-        return ValueRange(self._low, self._high, max(value, self._low))
+        last = int(self._counts.sum()) - 1
+        ranks = np.array([last // 1000, 999 * last // 1000])
+        found = np.searchsorted(np.cumsum(self._counts), ranks, side="right")
+        p001, p999 = (max((int(i) + self._first) << self._shift, self._low) for i in found)
+        return ValueRange(self._low, self._high, p001, p999)
 
     def _grow(self, low: int, high: int) -> None:
         old_first, old_shift = self._first, self._shift

@@ -22,8 +22,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own convention)
 from numpy.typing import NDArray
 from torch import Tensor
 
-WINDOW_ONE = 192
-"""Window code of the exam's 99.9th percentile (`edge_codec.window`)."""
+from edge_codec.spec import WINDOW_ONE
 
 PATTERNS = {
     "acdc": "acdc/{case}/{case}_4d.nii.gz",

@@ -8,9 +8,10 @@ from edge_codec.errors import SourceError
 from edge_codec.io.statistics import MAX_BINS, Histogram, ValueRange, scan
 
 
-def lower_percentile(values):
+def lower_percentiles(values):
     ordered = np.sort(values.ravel())
-    return int(ordered[999 * (ordered.size - 1) // 1000])
+    last = ordered.size - 1
+    return int(ordered[last // 1000]), int(ordered[999 * last // 1000])
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"])
@@ -21,7 +22,8 @@ def test_narrow_ranges_are_exact(dtype):
     for base in {bounds.min, min(0, bounds.max - width), bounds.max - width}:
         shape = (1, 12, 40, 30)
         voxels = (rng.geometric(0.05, shape).clip(0, width).astype(object) + base).astype(dtype)
-        expected = ValueRange(int(voxels.min()), int(voxels.max()), lower_percentile(voxels))
+        low, high = int(voxels.min()), int(voxels.max())
+        expected = ValueRange(low, high, *lower_percentiles(voxels))
         assert scan(Cine.from_array(voxels)) == expected
 
 
@@ -30,6 +32,7 @@ def test_rule_is_numpys_lower():
     histogram = Histogram()
     histogram.add(values)
     assert histogram.summary().p999 == np.percentile(values, 99.9, method="lower")
+    assert histogram.summary().p001 == np.percentile(values, 0.1, method="lower")
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)
@@ -48,7 +51,8 @@ def test_wide_ranges_are_near_and_independent_of_order(parts):
     values = np.concatenate(arrays)
     assert (found.low, found.high) == (values.min(), values.max())
     span = found.high - found.low
-    assert 0 <= lower_percentile(values) - found.p999 <= span / (MAX_BINS / 2)
+    for exact, near in zip(lower_percentiles(values), (found.p001, found.p999), strict=True):
+        assert 0 <= exact - near <= span / (MAX_BINS / 2)
 
 
 def test_progress_sees_every_frame():
