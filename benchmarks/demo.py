@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,12 @@ DRAWN = ("max error 4", "vqvae")
 HEADINGS = ("profile", "bits/voxel", "ratio", "PSNR dB", "SSIM", "max error", "enc ms", "dec ms")
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--source", type=Path, default=SAMPLE)
     parser.add_argument("--out", type=Path, default=ROOT / "out")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     cine = Cine.from_source(open_source(options.source))
     info = cine.info
     print(f"{options.source.name}: {info.n_slices} slices x {info.n_phases} phases of", end=" ")

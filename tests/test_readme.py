@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+from benchmarks import demo, report
 from edge_codec.cli import Console, main
 
 ROOT = Path(__file__).parent.parent
@@ -73,3 +73,14 @@ def test_tables_are_those_of_the_records():
     rows = report.load()
     assert report.rate_table(rows) in README
     assert report.time_table(rows) in README
+
+
+def test_demo_prints_what_is_pasted_and_draws(tmp_path, capsys):
+    demo.main(["--out", str(tmp_path)])
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    pasted = [line.split() for line in README.splitlines()]
+    rows = [row for row in printed if row[:1] in (["lossless"], ["max"], ["vqvae"], ["vqvae,"])]
+    assert len(rows) == len(demo.PROFILES)
+    for row in rows:  # the last two columns are times
+        assert row[:-2] in [line[:-2] for line in pasted], row
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")

@@ -84,9 +84,15 @@ class VqvaeCoder:
         codes = pad(self._window.normalize(samples), STRIDE)
         latents = self._model.encoder.run(codes[None, None])[0]
         tokens = self._model.lookup.nearest(latents, self._map)
-        payload = self._model.tokens.encode(tokens, None if key else self._previous)
+        before = None if key else self._previous
         self._previous = tokens
-        return payload, self._synthesize(tokens)
+        # Neither needs the other: on two threads the entropy coder hides behind the network.
+        steps = (
+            lambda: self._model.tokens.encode(tokens, before),
+            lambda: self._synthesize(tokens),
+        )
+        payload, base = self._map(lambda step: step(), steps)
+        return payload, base
 
     def decode(self, payload: bytes, key: bool) -> NDArray[np.uint32]:
         """Return the frame, shape (rows, columns), uint32, that `encode` reported.

@@ -14,12 +14,16 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from edge_codec.base.lookup import CodebookLookup  # noqa: E402
+from edge_codec.io import open_source  # noqa: E402
 from edge_codec.manifest import load_manifest  # noqa: E402
 from edge_codec.runtime.integer_reference import (  # noqa: E402
     IntegerReference,
     shift_half_even,
 )
+from edge_codec.runtime.pick import available, load_engine  # noqa: E402
 from edge_codec.spec import ModelId  # noqa: E402
+
+ROOT = Path(__file__).parent.parent.parent
 
 OPENVINO = importlib.util.find_spec("openvino") is not None
 
@@ -44,6 +48,13 @@ def synthetic_frame(rows: int, columns: int) -> NDArray[np.uint8]:
     return noisy.astype(np.uint8)[None, None]
 
 
+def real_frame() -> NDArray[np.uint8]:
+    """Window codes of a frame of the shipped heart, (1, 1, 64, 64)."""
+    frame = next(iter(open_source(ROOT / "examples" / "tiny.nii.gz").frames())).samples
+    codes = np.clip(frame.astype(np.int64) * 192 // max(1, int(frame.max())), 0, 255)
+    return codes.astype(np.uint8)[None, None]
+
+
 def encode(encoder: bytes, frame: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Tokens of a frame, (1, h, w)."""
     codebook = np.load(io.BytesIO(load_manifest(ModelId.VQVAE).read("codebook.npy")))
@@ -57,7 +68,8 @@ def token_batches(n_codes: int, encoder: bytes) -> dict[str, NDArray[np.int32]]:
         "one token": rng.integers(0, n_codes, (1, 1, 1)).astype(np.int32),
         "odd sizes": rng.integers(0, n_codes, (2, 7, 5)).astype(np.int32),
         "extreme codes": np.array([[[0, n_codes - 1] * 4] * 3], np.int32),
-        "a frame's own": encode(encoder, synthetic_frame(72, 88)),
+        "a made frame's own": encode(encoder, synthetic_frame(72, 88)),
+        "a real frame's own": encode(encoder, real_frame()),
     }
 
 
@@ -104,6 +116,19 @@ def test_decoder_is_exact_on_openvino(decoder: bytes, encoder: bytes, hint: str)
     for name, tokens in token_batches(n_codes, encoder).items():
         found = run_openvino(decoder, tokens, hint)
         assert int((found != reference.run(tokens)).sum()) == 0, name
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("backend", available())
+def test_engines_of_the_product_are_exact(
+    decoder: bytes, encoder: bytes, backend: str, threads: int
+) -> None:
+    decode, analyze = (load_engine(model, backend, threads) for model in (decoder, encoder))
+    n_codes = load_manifest(ModelId.VQVAE).n_codes
+    for name, tokens in token_batches(n_codes, encoder).items():
+        assert np.array_equal(decode.run(tokens), IntegerReference(decoder).run(tokens)), name
+    for frame in (real_frame(), synthetic_frame(40, 72), real_frame()):  # shapes come back
+        assert np.array_equal(analyze.run(frame), IntegerReference(encoder).run(frame))
 
 
 @pytest.mark.parametrize("optimize", [False, True])
