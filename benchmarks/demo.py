@@ -118,16 +118,14 @@ def _draw(original: NDArray[Any], decoded: dict[str, NDArray[Any]], path: Path) 
         axis.set_axis_off()
     axes[0, 0].imshow(frame, cmap="gray", vmin=0, vmax=white)
     axes[0, 0].set_title("original, 16 bit")
-    scale = max(
-        float(np.percentile(np.abs(v[place].astype(int) - frame), 99.9)) for v in decoded.values()
-    )
     for column, (name, voxels) in enumerate(decoded.items(), start=1):
         error = voxels[place].astype(np.int64) - frame
+        scale = max(1.0, float(np.percentile(np.abs(error), 99.9)))
         axes[0, column].imshow(voxels[place], cmap="gray", vmin=0, vmax=white)
         axes[0, column].set_title(name)
         image = axes[1, column].imshow(error, cmap="RdBu", vmin=-scale, vmax=scale)
         axes[1, column].set_title(f"error of {name}, stored units")
-    figure.colorbar(image, ax=axes[1, :], shrink=0.8)
+        figure.colorbar(image, ax=axes[1, column], shrink=0.8)
     figure.savefig(path, dpi=80)
 
 

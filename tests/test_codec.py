@@ -1,6 +1,5 @@
 """Frame <-> packet: round trips, bounds, order, and tampered streams."""
 
-import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -146,15 +145,20 @@ class TestRefusals:
         with pytest.raises(FrameError, match="failed"):
             encoder.push(self.frames[1])
 
-    def test_too_many_large_slices_at_once(self):
-        info = CineInfo(9, 2, 4096, 4096, dtype=np.dtype(np.uint8))
-        encoder = Encoder(StreamSpec(info, 0, 1))
-        frame = np.zeros((4096, 4096), np.uint8)
-        monster = dataclasses.replace(encoder.spec, info=CineInfo(2, 2, 8, 8, dtype=frame.dtype))
-        assert Encoder(monster).push(frame[:8, :8]).key
-        encoder._slices = dict.fromkeys(range(4))
+    def test_too_many_large_slices_at_once(self, monkeypatch):
+        monkeypatch.setattr(edge_codec.codec, "MAX_OPEN_VOXELS", 3 * 16 * 16)
+        info = CineInfo(5, 2, 16, 16, dtype=self.frames.dtype)
+        spec = replace(spec_for(self.frames), info=info)
+        encoder, decoder = Encoder(spec), Decoder(spec)
+        for slice_index in range(3):
+            packet = encoder.push(self.frames[0], slice_index)
+            decoder.push(packet)
         with pytest.raises(SpecError, match="in work at once"):
-            encoder.push(frame, slice_index=5)
+            encoder.push(self.frames[0], slice_index=3)
+        with pytest.raises(BitstreamError, match="in work at once"):
+            decoder.push(replace(packet, slice_index=3))
+        encoder.push(self.frames[1], slice_index=0)  # ends slice 0 and makes room
+        assert encoder.push(self.frames[0], slice_index=3).slice_index == 3
 
     @pytest.mark.parametrize("bound", [1.5, True, "2"])
     def test_bounds_that_are_no_integers(self, bound):
