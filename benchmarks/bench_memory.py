@@ -3,7 +3,7 @@
     python -m benchmarks.bench_memory --phases 40 2000 --results FILE.jsonl
 
 The sample's two slices are repeated to the stated number of phases of 256x256 16-bit voxels; each
-command runs in a process of its own, and its peak resident size is what the kernel counted.
+command runs in a process of its own, and its peak resident size is the kernel's VmHWM (Linux).
 """
 
 from __future__ import annotations
@@ -78,9 +78,11 @@ def write_long(path: Path, phases: int) -> None:
 
 def run(command: list[str]) -> float:
     """Run one command of the package; return its peak resident size in MB (10^6 bytes)."""
+    # Not ru_maxrss: a child begins with its parent's.
     program = (
-        "import resource, sys; from edge_codec.cli import main; status = main(sys.argv[1:]);"
-        "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        "import re, sys; from edge_codec.cli import main; status = main(sys.argv[1:]);"
+        "memory = open('/proc/self/status').read();"
+        "print(status, re.search(r'VmHWM:\\s+(\\d+) kB', memory)[1], file=sys.stderr)"
     )
     result = subprocess.run(
         [sys.executable, "-c", program, *command, "--quiet"],
@@ -89,12 +91,7 @@ def run(command: list[str]) -> float:
     status, kibibytes = result.stderr.split()[-2:]
     if status != "0":
         raise SystemExit(result.stderr)
-    return int(kibibytes) * resource_unit() / 1e6
-
-
-def resource_unit() -> int:
-    """Bytes of one unit of `ru_maxrss`: 1024 on Linux, 1 on macOS."""
-    return 1 if sys.platform == "darwin" else 1024
+    return int(kibibytes) * 1024 / 1e6
 
 
 def same(first: Path, second: Path) -> bool:
