@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -159,6 +159,9 @@ class NiftiSink(SequentialSink):
         self._target.commit()
 
     def _discard(self) -> None:
+        if self._file is not self._target.file:
+            with suppress(OSError, ValueError):  # a full disk; it goes anyway
+                self._file.close()
         self._target.abort()
 
 
