@@ -54,7 +54,7 @@ def measure(phases: int, profile: str, arguments: list[str]) -> list[dict[str, o
         return [
             {
                 "profile": profile,
-                "command": command,
+                "step": command,
                 "phases": phases,
                 "source_bytes": source.stat().st_size,
                 "peak_resident_mb": peak,
