@@ -1,4 +1,4 @@
-"""Chooses an inference backend: by name, or the fastest that is installed."""
+"""Chooses an inference backend: by name, or the preferred one that is installed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import os
 from edge_codec.engine import Engine
 from edge_codec.errors import EngineError
 
-BACKENDS = ("openvino", "onnxruntime")  # fastest first
+BACKENDS = ("openvino", "onnxruntime")  # preferred first: docs/decisions/0006
 PACKAGES = {"openvino": "edge-codec[openvino]", "onnxruntime": "onnxruntime"}
 
 logger = logging.getLogger(__name__)
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of the installed backends, fastest first."""
+    """Return the names of the installed backends, preferred first."""
     return tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
 
 
@@ -34,7 +34,7 @@ def load_engine(model: bytes, backend: str = "auto", threads: int | None = None)
     model : bytes
         ONNX file.
     backend : {'auto', 'openvino', 'onnxruntime'}
-        'auto' takes the fastest that is installed.
+        'auto' takes the first of `available()`.
     threads : int, optional
         Threads for one frame; by default `default_threads()`.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What may be missing -> what installs it and what it gives.
 OPTIONAL = {
-    "openvino": "pip install 'edge-codec[openvino]': faster networks on x86-64 CPUs",
+    "openvino": "pip install 'edge-codec[openvino]': another backend for x86-64 CPUs",
     "pylibjpeg": "pip install 'edge-codec[dicom]': compressed DICOM",
     "torch": "pip install 'edge-codec[train]': training and export",
     "tensorrt": "pip install 'edge-codec[tensorrt]': NVIDIA GPUs",
