@@ -5,7 +5,7 @@ VENV   ?= .venv
 RUN    := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint figures clean
 
 demo: $(VENV)/.demo  ## compress and restore a real heart, show it
 	$(RUN)/python -m benchmarks.demo
@@ -19,6 +19,9 @@ lint: $(VENV)/.test
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 	PYTHONPATH=. $(RUN)/lint-imports
+
+figures: $(VENV)/.test  ## this codec and its peers on the CC0 cine: docs/figures
+	$(RUN)/edge-codec bench rd examples/sunnybrook_scd0000301_slice.nii.gz --out docs/figures --force
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -27,6 +27,7 @@ COMMANDS = {
     "info": "what a stream holds and promises",
     "verify": "check every byte of a stream",
     "doctor": "what this machine can do, and what to install for more",
+    "bench": "measure this codec and its peers on your volumes",
 }
 
 EPILOG = """\
@@ -35,6 +36,7 @@ examples:
   edge-codec compress heart.nii.gz heart.ecd --max-error 2
   edge-codec decompress heart.ecd back.nii.gz
   edge-codec info heart.ecd --json
+  edge-codec bench rd heart.nii.gz --out results
 """
 
 

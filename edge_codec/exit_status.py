@@ -17,6 +17,7 @@ class ExitStatus(IntEnum):
     DAMAGED = 4  # the stream is damaged, truncated or hostile
     ENGINE = 5  # backend or model files
     RECOVERED = 6  # a damaged stream was decoded as far as it goes
+    UNVERIFIED = 7  # bench: a codec failed, or did not keep its promise
     INTERRUPTED = 130  # 128 + SIGINT, as shells do
 
 

@@ -21,13 +21,15 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def progress(options: argparse.Namespace, console: Console) -> Callable[..., Iterable[Any]]:
+def progress(
+    options: argparse.Namespace, console: Console, unit: str = "frame"
+) -> Callable[..., Iterable[Any]]:
     """Return a function that wraps an iterable with a progress bar, shown on a terminal only."""
     hidden = options.quiet or options.json or not console.err.isatty()
 
     def wrap(items: Iterable[T], total: int | None, what: str) -> Iterable[T]:
         bar: Iterable[T] = tqdm(
-            items, total=total, desc=what, unit="frame", file=console.err, disable=hidden
+            items, total=total, desc=what, unit=unit, file=console.err, disable=hidden
         )
         return bar
 
