@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         decompress_file,
         read_frame,
     )
-    from edge_codec.spec import CineInfo, StreamSpec
+    from edge_codec.spec import CineInfo, Effort, StreamSpec
 
 __version__ = "0.1.0"
 
@@ -34,6 +34,7 @@ _HOMES = {
     "Cine": "edge_codec.cine",
     "CineInfo": "edge_codec.spec",
     "Decoder": "edge_codec.codec",
+    "Effort": "edge_codec.spec",
     "Encoder": "edge_codec.codec",
     "StreamSpec": "edge_codec.spec",
     "compress": "edge_codec.runtime.files",
@@ -47,6 +48,7 @@ __all__ = [
     "Cine",
     "CineInfo",
     "Decoder",
+    "Effort",
     "Encoder",
     "StreamSpec",
     "compress",

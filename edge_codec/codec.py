@@ -8,6 +8,7 @@ instead of showing a wrong heart.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from typing import Any
@@ -25,6 +26,7 @@ from edge_codec.errors import (
     FrameError,
     SpecError,
 )
+from edge_codec.noise import allowed_variance
 from edge_codec.residual import ResidualDecoder, ResidualEncoder
 from edge_codec.spec import ModelId, StreamSpec
 
@@ -98,7 +100,9 @@ class _EncoderSlice:
         if spec.max_error is not None:
             span, with_base = spec.high - spec.low, self.base is not None
             rows, columns = spec.info.frame_shape
-            self.residual = ResidualEncoder(rows, columns, span, spec.max_error, with_base, mapper)
+            self.residual = ResidualEncoder(
+                rows, columns, span, spec.max_error, with_base, mapper, spec.effort
+            )
         self.next_phase = 0
         self.failed = False
 
@@ -114,7 +118,9 @@ class _DecoderSlice:
         if spec.max_error is not None and not preview:
             span, with_base = spec.high - spec.low, self.base is not None
             rows, columns = spec.info.frame_shape
-            self.residual = ResidualDecoder(rows, columns, span, spec.max_error, with_base, mapper)
+            self.residual = ResidualDecoder(
+                rows, columns, span, spec.max_error, with_base, mapper, spec.effort
+            )
         self.next_phase: int | None = None
 
 
@@ -205,8 +211,7 @@ class Encoder:
             payload, base = state.base.encode(samples, key)
             layers[LayerId.BASE] = CHECK.pack(frame_check(base)) + payload
         if state.residual is not None:
-            payload, decoded = state.residual.encode(samples, base, key)
-            _check_bound(samples, decoded, self.spec)
+            payload, decoded = _encode_residual(state.residual, samples, base, key, self.spec)
             layers[LayerId.RESIDUAL] = CHECK.pack(frame_check(decoded)) + payload
         if metadata:
             layers[LayerId.METADATA] = metadata
@@ -235,27 +240,46 @@ def _check_open(n_open: int, spec: StreamSpec, error: type[EdgeCodecError]) -> N
         )
 
 
-def _check_bound(
-    samples: NDArray[np.uint32], decoded: NDArray[np.uint32], spec: StreamSpec
-) -> None:
-    """Prove the promise on the very frame that a decoder will make.
+def _encode_residual(
+    coder: ResidualEncoder,
+    samples: NDArray[np.uint32],
+    base: NDArray[np.uint32] | None,
+    key: bool,
+    spec: StreamSpec,
+) -> tuple[bytes, NDArray[np.uint32]]:
+    """Code a frame with the largest bound that keeps the stream's promises, and prove them.
+
+    That is the stream's bound but for odd frames: the bound was derived for errors that are spread
+    evenly, and those of a frame of few values, say, may all be as large as the bound.
 
     Raises
     ------
     FrameError
-        If any voxel is further off than `spec.max_error`.
+        If any voxel is further off than the bound.
     """
-    bound = spec.max_error
-    if bound == 0:
-        kept = np.array_equal(samples, decoded)
-    else:
-        kept = int((np.maximum(samples, decoded) - np.minimum(samples, decoded)).max()) <= (
-            bound or 0
-        )
-    if not kept:
+    allowed = allowed_variance(spec.noise_sigma, spec.snr_loss_percent)
+    promised, bound = spec.snr_loss_percent > 0, spec.max_error or 0
+    while True:
+        payload, decoded = coder.encode(samples, base, key, bound)
+        error = _error_within(bound, samples, decoded)
+        variance = float(np.square(error.astype(np.float64)).mean()) if promised else 0.0
+        if variance <= allowed:
+            coder.commit()
+            return payload, decoded
+        # Errors grow about as their bound does. It does not fall below sqrt(allowed): enough.
+        bound = min(bound - 1, int(bound * math.sqrt(allowed / variance)))
+
+
+def _error_within(
+    bound: int, samples: NDArray[np.uint32], decoded: NDArray[np.uint32]
+) -> NDArray[np.uint32]:
+    """Return how far each voxel is off in the frame that a decoder will make."""
+    error = np.maximum(samples, decoded) - np.minimum(samples, decoded)
+    if int(error.max()) > bound:
         raise FrameError(
             f"the coded frame breaks its bound of {bound}; this is a defect, report it"
         )
+    return error
 
 
 class Decoder:

@@ -16,6 +16,7 @@ MAX_SLICES = 65_535
 MAX_PHASES = (1 << 31) - 1
 MAX_KEY_INTERVAL = 65_535
 MAX_WINDOW_OFFSET = 1 << 47  # window arithmetic multiplies by 384 and must stay in 64 bits
+MAX_SNR_LOSS_PERCENT = 50.0
 WINDOW_ONE = 192  # window code of `window_high`; 255 is 1.33 times the window
 
 
@@ -24,6 +25,17 @@ class ModelId(IntEnum):
 
     NONE = 0
     VQVAE = 1
+
+
+class Effort(IntEnum):
+    """Wire id of how hard the residual layer works: three models of one family of bitstreams.
+
+    More effort is a smaller stream and more time, in encoding and in decoding.
+    """
+
+    FAST = 0
+    DEFAULT = 1
+    BEST = 2
 
 
 class SampleFormat(IntEnum):
@@ -162,6 +174,14 @@ class StreamSpec:
         A frame is a key frame when its phase index is a multiple of this.
     window_low, window_high : int
         Stored values that the model's input window maps to codes 0 and `WINDOW_ONE`.
+    effort : Effort
+        How hard the residual layer works.
+    noise_sigma : float
+        Standard deviation of the noise that `max_error` was derived from, in stored units; 0
+        where `snr_loss_percent` is.
+    snr_loss_percent : float
+        Most that the residual layer takes from the signal-to-noise ratio, 0 to 50; 0: no such
+        promise. Each frame's mean squared error stays within what it allows.
     """
 
     info: CineInfo
@@ -173,6 +193,9 @@ class StreamSpec:
     key_interval: int = 32
     window_low: int = 0
     window_high: int = 1
+    effort: Effort = Effort.DEFAULT
+    noise_sigma: float = 0.0
+    snr_loss_percent: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse contradictory descriptions.
@@ -180,7 +203,7 @@ class StreamSpec:
         Raises
         ------
         SpecError
-            If bounds, model, error bound or window exclude each other.
+            If bounds, model, error bound, window or noise exclude each other.
         """
         if not -(1 << 63) <= self.low <= self.high < 1 << 64 or self.high - self.low >= 1 << 32:
             raise SpecError(
@@ -202,6 +225,18 @@ class StreamSpec:
             raise SpecError(f"window {self.window_low}..{self.window_high} is empty or too wide")
         if abs(self.window_low - self.low) > MAX_WINDOW_OFFSET:
             raise SpecError(f"window_low {self.window_low} is too far from the voxels")
+        self._check_noise()
+
+    def _check_noise(self) -> None:
+        sigma, percent = self.noise_sigma, self.snr_loss_percent
+        if not 0 <= percent <= MAX_SNR_LOSS_PERCENT:
+            raise SpecError(f"snr_loss_percent is {percent}; use up to {MAX_SNR_LOSS_PERCENT:.0f}")
+        if not (math.isfinite(sigma) and sigma >= 0):
+            raise SpecError(f"noise_sigma is {sigma}; it must be 0 or a positive number")
+        if percent and self.max_error is None:
+            raise SpecError("snr_loss_percent is a promise of the residual layer; set max_error")
+        if sigma and not percent:
+            raise SpecError(f"noise_sigma is {sigma} without snr_loss_percent; leave it 0")
 
     @property
     def lossless(self) -> bool:

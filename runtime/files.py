@@ -24,16 +24,18 @@ from edge_codec.io import FrameSink, FrameSource, open_sink, open_source
 from edge_codec.io.atomic import atomic_file
 from edge_codec.io.statistics import scan
 from edge_codec.manifest import load_manifest
+from edge_codec.noise import NoiseMeter, allowed_variance, bound_of
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.models import check_hashes, load_model, warm_up
 from edge_codec.runtime.options import (
     CompressOptions,
     DecompressOptions,
     TransferReport,
+    parse_effort,
     parse_model,
 )
 from edge_codec.runtime.pick import default_threads
-from edge_codec.spec import ModelId, SampleFormat, StreamSpec
+from edge_codec.spec import MAX_SNR_LOSS_PERCENT, CineInfo, ModelId, SampleFormat, StreamSpec
 
 SOURCE_SUFFIXES = (".nii", ".nii.gz", ".npy", ".dcm")
 MAX_FILL = 1000  # missing frames that recovery fills in, for each frame that is there
@@ -59,24 +61,47 @@ def band_mapper(threads: int | None = None) -> Mapper:
 def make_spec(source: FrameSource, options: CompressOptions, progress: Progress) -> StreamSpec:
     """Read a source once for its value range and describe its stream."""
     info = source.info
-    values = scan(source, progress)
+    _check_options(info, options)
+    max_error, percent = options.max_error, options.snr_loss_percent
+    noise, sigma = NoiseMeter(), 0.0
+    values = scan(source, progress, None if percent is None else noise.add)
+    if percent is not None:
+        sigma = noise.sigma()
+        max_error = bound_of(allowed_variance(sigma, percent))
     hashes = () if options.model is ModelId.NONE else load_manifest(options.model).decoding_hashes()
-    if info.sample_format is SampleFormat.FLOAT32_ORDERED and options.max_error != 0:
-        raise SpecError(
-            "the voxels are floats that no integers stand for, so an error in stored units has no "
-            "meaning; use --lossless, or store scaled integers"
-        )
     return StreamSpec(
         info,
         low=values.low,
         high=values.high,
         model=options.model,
         model_hashes=hashes,
-        max_error=options.max_error,
+        max_error=max_error,
         key_interval=options.key_interval,
+        effort=options.effort,
+        noise_sigma=sigma,
+        snr_loss_percent=percent or 0.0,
         window_low=values.p001,
         window_high=max(values.p999, values.p001 + 1),
     )
+
+
+def _check_options(info: CineInfo, options: CompressOptions) -> None:
+    """Refuse promises that exclude each other or have no meaning, before the source is read."""
+    percent = options.snr_loss_percent
+    if percent is not None and not 0 < percent <= MAX_SNR_LOSS_PERCENT:
+        raise SpecError(
+            f"a loss of {percent} % of the signal-to-noise ratio is no promise; use more than 0 "
+            f"and at most {MAX_SNR_LOSS_PERCENT:.0f}"
+        )
+    if percent is not None and options.max_error != 0:
+        raise SpecError("snr_loss_percent sets max_error itself; leave max_error at 0")
+    if info.sample_format is SampleFormat.FLOAT32_ORDERED and (
+        percent is not None or options.max_error != 0
+    ):
+        raise SpecError(
+            "the voxels are floats that no integers stand for, so an error in stored units has no "
+            "meaning; use --lossless, or store scaled integers"
+        )
 
 
 def encode_stream(
@@ -124,7 +149,7 @@ def decode_stream(
     warm_up(model, spec)
     decoder = Decoder(spec, model, options.preview, band_mapper(options.threads))
     report = TransferReport(spec, stream_bytes=file.seek(0, io.SEEK_END))
-    sink = open_target(replace(spec, max_error=None) if options.preview else spec)
+    sink = open_target(_of_base(spec) if options.preview else spec)
     try:
         places: Iterable[tuple[int, int]] = _places(spec)
         for place in progress(places, _count(spec), "decompress"):
@@ -156,6 +181,11 @@ def _with_phases(reader: StreamReader) -> StreamSpec:
             f"{reader.n_packets}; too little is left to recover"
         )
     return replace(reader.spec, info=info)
+
+
+def _of_base(spec: StreamSpec) -> StreamSpec:
+    """Describe what a preview shows: the base layer, without the residual layer's promises."""
+    return replace(spec, max_error=None, noise_sigma=0.0, snr_loss_percent=0.0)
 
 
 def _places(spec: StreamSpec) -> Iterator[tuple[int, int]]:
@@ -233,7 +263,14 @@ def decompress_file(
         return decode_stream(file, open_target, options, progress)
 
 
-def compress(cine: Cine, *, model: str = "none", max_error: int | None = 0) -> bytes:
+def compress(
+    cine: Cine,
+    *,
+    model: str = "none",
+    max_error: int | None = 0,
+    snr_loss_percent: float | None = None,
+    effort: str = "default",
+) -> bytes:
     """Compress a cine in memory.
 
     Parameters
@@ -244,9 +281,20 @@ def compress(cine: Cine, *, model: str = "none", max_error: int | None = 0) -> b
         Model of the base layer.
     max_error : int or None
         Bound in stored units, 0 for lossless, None for the base layer alone.
+    snr_loss_percent : float, optional
+        Loss of signal-to-noise ratio to allow, above 0 and up to 50, instead of `max_error`: the
+        bound is derived from the noise of the cine, and 0 where there is too little of it.
+    effort : {'fast', 'default', 'best'}
+        How hard the residual layer works: more is smaller and slower.
     """
     file = io.BytesIO()
-    encode_stream(cine, file, CompressOptions(parse_model(model), max_error))
+    options = CompressOptions(
+        parse_model(model),
+        max_error,
+        effort=parse_effort(effort),
+        snr_loss_percent=snr_loss_percent,
+    )
+    encode_stream(cine, file, options)
     return file.getvalue()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge_codec.errors import SpecError
-from edge_codec.spec import ModelId, StreamSpec
+from edge_codec.spec import Effort, ModelId, StreamSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,11 @@ class CompressOptions:
         Bound in stored units, 0 for lossless, None for the base layer alone.
     key_interval : int
         Phases from one key frame to the next.
+    effort : Effort
+        How hard the residual layer works: more is smaller and slower.
+    snr_loss_percent : float, optional
+        Loss of signal-to-noise ratio to allow, above 0 and up to 50: takes the place of
+        `max_error`, which is then derived from the noise of the exam (`edge_codec.noise`).
     backend, threads
         See `edge_codec.runtime.pick.load_engine`.
     series : str, optional
@@ -31,6 +36,8 @@ class CompressOptions:
     model: ModelId = ModelId.NONE
     max_error: int | None = 0
     key_interval: int = 32
+    effort: Effort = Effort.DEFAULT
+    snr_loss_percent: float | None = None
     backend: str = "auto"
     threads: int | None = None
     series: str | None = None
@@ -102,6 +109,21 @@ class TransferReport:
     def bits_per_voxel(self) -> float:
         """Every bit of the stream file over the voxels."""
         return 8 * self.stream_bytes / max(1, self.voxels)
+
+
+def parse_effort(name: str) -> Effort:
+    """Return the wire id of an effort named on the command line.
+
+    Raises
+    ------
+    SpecError
+        If there is no such effort.
+    """
+    try:
+        return Effort[str(name).upper()]
+    except KeyError:
+        known = ", ".join(effort.name.lower() for effort in Effort)
+        raise SpecError(f"effort '{name}' is unknown; use one of {known}") from None
 
 
 def parse_model(name: str) -> ModelId:

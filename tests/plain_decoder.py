@@ -76,13 +76,14 @@ def read_header(data: bytes) -> tuple[SimpleNamespace, int]:
     h.dtype = np.dtype(DTYPES[dtype])
     h.max_error, h.key_interval, h.span = struct.unpack_from("<iII", data, 36)
     h.low = int.from_bytes(data[48:64], "little", signed=True)
-    h.window_offset, h.window_width, zero = struct.unpack_from("<q2I", data, 64)
-    assert zero == 0
+    h.window_offset, h.window_width, h.effort = struct.unpack_from("<qIB", data, 64)
+    assert data[77:80] == bytes(3)
     h.spacing = struct.unpack_from("<3d", data, 80)
     h.slope, h.intercept = struct.unpack_from("<2d", data, 104)
-    n_times, n_hashes, packed_size = struct.unpack_from("<3I", data, 120)
-    h.times = struct.unpack_from(f"<{n_times}d", data, 132)
-    at = 132 + 8 * n_times
+    h.noise_sigma, h.snr_loss_percent = struct.unpack_from("<2d", data, 120)
+    n_times, n_hashes, packed_size = struct.unpack_from("<3I", data, 136)
+    h.times = struct.unpack_from(f"<{n_times}d", data, 148)
+    at = 148 + 8 * n_times
     h.hashes = [data[at + 32 * i : at + 32 * i + 32] for i in range(n_hashes)]
     at += 32 * n_hashes
     assert at + packed_size + 4 == size
@@ -100,37 +101,63 @@ def read_packets(
     assert data[-8:] == bytes.fromhex("89454344454e440a")
     index, n_packets, crc = struct.unpack("<QII", data[-24:-8])
     assert crc == zlib.crc32(data[-24:-12])
-    packets, entries, offset = {}, b"", first
+    packets, sizes, slices, offset = {}, [], [], first
     for sequence in range(n_packets):
-        kind, flags, place, layers, size = read_packet(data, offset)
+        key, place, layers, size = read_packet(data, offset)
         slice_index, phase = place[1:]
-        assert (kind, place[0]) == (1, sequence)
-        assert flags == (phase % header.key_interval == 0)
+        assert (place[0], phase) == (sequence, slices.count(slice_index))
+        assert key == (phase % header.key_interval == 0)
         packets[slice_index, phase] = layers
-        entries += struct.pack("<QIIIB3x", offset, size, slice_index, phase, flags)
+        sizes.append(size)
+        slices.append(slice_index)
         offset += size
-    kind, flags, place, layers, size = read_packet(data, offset)
-    assert (kind, flags, place, layers) == (2, 0, (n_packets, 0, 0), {255: entries})
-    assert offset == index == len(data) - 24 - size
+    a, b = fewest_bytes(slices), fewest_bytes(sizes)
+    table = bytes([a, b])
+    for slice_index, size in zip(slices, sizes, strict=True):
+        table += slice_index.to_bytes(a, "little") + size.to_bytes(b, "little")
+    assert read_packet(data, offset) == (0, (n_packets, 0, 0), {3: table}, len(data) - 24 - index)
+    assert offset == index
     return packets
 
 
-def read_packet(
-    data: bytes, offset: int
-) -> tuple[int, int, tuple[int, int, int], dict[int, bytes], int]:
-    """Type, flags, (sequence, slice, phase), layers and size of the packet at `offset`."""
-    assert data[offset : offset + 4] == b"ECDP"
-    kind, flags, n_layers, zero, *place = struct.unpack_from("<4B3I", data, offset + 4)
-    assert zero == 0
-    end = offset + 20 + 12 * n_layers
-    assert struct.unpack_from("<I", data, end)[0] == zlib.crc32(data[offset:end])
-    layers, at = {}, end + 4
-    for entry in range(offset + 20, end, 12):
-        layer, size, crc = struct.unpack_from("<B3x2I", data, entry)
+def read_packet(data: bytes, at: int) -> tuple[int, tuple[int, ...], dict[int, bytes], int]:
+    """Key flag, (sequence, slice, phase), layers and size of the packet at `at`."""
+    begin = at
+    assert data[at : at + 2] == b"\xec\x50"
+    contents = data[at + 2]
+    assert contents < 32
+    place, sizes, at = [], {}, at + 3
+    for _ in range(3):
+        number, at = read_number(data, at)
+        place.append(number)
+    for layer in range(4):
+        if contents >> layer & 1:
+            size, at = read_number(data, at)
+            sizes[layer] = size, struct.unpack_from("<I", data, at)[0]
+            at += 4
+    assert struct.unpack_from("<I", data, at)[0] == zlib.crc32(data[begin:at])
+    at += 4
+    layers = {}
+    for layer, (size, crc) in sizes.items():
         layers[layer] = data[at : at + size]
         assert zlib.crc32(layers[layer]) == crc
         at += size
-    return kind, flags, tuple(place), layers, at - offset
+    return contents >> 4, tuple(place), layers, at - begin
+
+
+def read_number(data: bytes, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and where it ends."""
+    number = shift = 0
+    while data[at] >= 128:
+        number |= (data[at] - 128) << shift
+        at, shift = at + 1, shift + 7
+    assert data[at] or not shift
+    return number | data[at] << shift, at + 1
+
+
+def fewest_bytes(numbers: list[int]) -> int:
+    """How many bytes hold the largest number."""
+    return (max(numbers, default=0).bit_length() + 7) // 8
 
 
 # ------------------------------------------------------------------ 6: packed source headers

@@ -59,6 +59,54 @@ def test_max_error_holds_in_the_written_file(tmp_path):
     assert 0 < error.max() <= 3
 
 
+def test_snr_loss_sets_the_bound(tmp_path):
+    stream, back = tmp_path / "h.ecd", tmp_path / "back.nii.gz"
+    status, out, _ = run("compress", TINY, stream, "--snr-loss", 5, "--json")
+    report = json.loads(out)
+    assert status == ExitStatus.OK
+    assert (report["max_error"], report["snr_loss_percent"]) == (1, 5.0)
+    assert report["noise_sigma"] == pytest.approx(2.61, abs=0.01)
+    assert report["promise"] == (
+        "no voxel off by more than 1 stored units; SNR loss at most 5 % of an estimated noise of "
+        "sigma 2.61"
+    )
+    info = json.loads(run("info", stream, "--json")[1])
+    for field in ("max_error", "snr_loss_percent", "noise_sigma", "promise"):
+        assert info[field] == report[field]
+    assert run("decompress", stream, back)[0] == ExitStatus.OK
+    error = voxels(back).astype(int) - voxels(TINY)
+    assert np.abs(error).max() == 1
+    assert (error**2).mean(axis=(1, 2)).max() <= 2.61**2 * (1 / 0.95**2 - 1)
+
+
+def test_snr_loss_of_little_noise_is_lossless_and_says_so(tmp_path):
+    status, out, _ = run("compress", TINY, tmp_path / "h.ecd", "--snr-loss", 0.5)
+    assert status == ExitStatus.OK
+    assert "lossless: an estimated noise of sigma 2.61 is too little" in out
+    run("decompress", tmp_path / "h.ecd", tmp_path / "back.nii.gz")
+    np.testing.assert_array_equal(voxels(tmp_path / "back.nii.gz"), voxels(TINY))
+
+
+def test_snr_loss_with_a_model_has_a_preview(tmp_path):
+    stream, preview = tmp_path / "h.ecd", tmp_path / "preview.nii.gz"
+    options = ["--model", "vqvae", "--snr-loss", 5, "--json"]
+    promise = json.loads(run("compress", TINY, stream, *options)[1])["promise"]
+    assert promise.startswith("no voxel off by more than 1 stored units; SNR loss")
+    status, out, _ = run("decompress", stream, preview, "--preview", "--json")
+    assert status == ExitStatus.OK
+    assert json.loads(out)["promise"].startswith("none: base layer")
+
+
+@pytest.mark.parametrize("effort", ["fast", "default", "best"])
+def test_effort(tmp_path, effort):
+    stream, back = tmp_path / "h.ecd", tmp_path / "back.nii.gz"
+    out = run("compress", TINY, stream, "--effort", effort, "--json")[1]
+    assert json.loads(out)["effort"] == effort
+    assert json.loads(run("info", stream, "--json")[1])["effort"] == effort
+    assert run("decompress", stream, back)[0] == ExitStatus.OK
+    np.testing.assert_array_equal(voxels(back), voxels(TINY))
+
+
 def test_model_with_and_without_a_promise(tmp_path):
     frames = voxels(TINY)
     for promise, name in (([], "base"), (["--lossless"], "both")):
@@ -77,6 +125,9 @@ def test_info(stream):
     assert status == ExitStatus.OK
     assert fields["complete"]
     assert fields["promise"] == "lossless"
+    assert fields["snr_loss_percent"] is None
+    assert fields["noise_sigma"] is None
+    assert fields["effort"] == "default"
     assert fields["stream_bytes"] == stream.stat().st_size
     assert "promise" in run("info", stream)[1]
 
@@ -148,13 +199,23 @@ class TestFailures:
         assert "defect" not in err + out
         assert not list(tmp_path.iterdir())
 
-    def test_options_that_exclude_each_other(self, tmp_path, capsys):
-        status, _, _ = run("compress", TINY, tmp_path / "h", "--lossless", "--max-error", 1)
+    @pytest.mark.parametrize("other", [["--max-error", 1], ["--snr-loss", 1]])
+    def test_options_that_exclude_each_other(self, tmp_path, capsys, other):
+        status, _, _ = run("compress", TINY, tmp_path / "h", "--lossless", *other)
         assert status == ExitStatus.USAGE
         assert "not allowed with" in capsys.readouterr().err
 
     @pytest.mark.parametrize(
-        "option", [["--max-error", -1], ["--model", "h264"], ["--key-interval", 0]]
+        "option",
+        [
+            ["--max-error", -1],
+            ["--model", "h264"],
+            ["--key-interval", 0],
+            ["--effort", "9"],
+            ["--snr-loss", 0],
+            ["--snr-loss", 51],
+            ["--snr-loss", "nan"],
+        ],
     )
     def test_impossible_options(self, tmp_path, option):
         status, _, err = run("compress", TINY, tmp_path / "h.ecd", *option)

@@ -22,6 +22,7 @@ from edge_codec.spec import (
     DTYPE_IDS,
     DTYPES,
     CineInfo,
+    Effort,
     ModelId,
     SampleFormat,
     SourceHeader,
@@ -36,8 +37,9 @@ MAX_HASHES = 64
 MAX_TRIGGER_TIMES = 1 << 18
 
 _PREFIX = struct.Struct("<8sHHI")  # magic, version, flags, header size
-_BODY = struct.Struct("<4I4BiII16sqII5d3I")
+_BODY = struct.Struct("<4I4BiII16sqIB3s7d3I")
 _CRC = struct.Struct("<I")
+_ZEROS = bytes(3)
 _HASH_SIZE = 32
 _FIXED = _PREFIX.size + _BODY.size
 _Enum = TypeVar("_Enum", bound=IntEnum)
@@ -58,12 +60,15 @@ class _Body(NamedTuple):
     low: bytes
     window_offset: int
     window_width: int
-    zero: int
+    effort: int
+    zeros: bytes
     spacing_slice: float
     spacing_row: float
     spacing_column: float
     rescale_slope: float
     rescale_intercept: float
+    noise_sigma: float
+    snr_loss_percent: float
     n_trigger_times: int
     n_hashes: int
     source_size: int
@@ -105,12 +110,15 @@ def pack_header(spec: StreamSpec) -> bytes:
         low=spec.low.to_bytes(16, "little", signed=True),
         window_offset=spec.window_low - spec.low,
         window_width=spec.window_high - spec.window_low,
-        zero=0,
+        effort=spec.effort,
+        zeros=_ZEROS,
         spacing_slice=info.spacing_mm[0],
         spacing_row=info.spacing_mm[1],
         spacing_column=info.spacing_mm[2],
         rescale_slope=info.rescale_slope,
         rescale_intercept=info.rescale_intercept,
+        noise_sigma=spec.noise_sigma,
+        snr_loss_percent=spec.snr_loss_percent,
         n_trigger_times=len(info.trigger_time_ms),
         n_hashes=len(spec.model_hashes),
         source_size=len(source),
@@ -292,8 +300,10 @@ def _check_sizes(body: _Body, size: int) -> None:
         raise BitstreamError(
             f"header lists {body.n_trigger_times} trigger times; {MAX_TRIGGER_TIMES} are possible"
         )
-    if body.zero:
-        raise BitstreamError(f"reserved bytes of the header are {body.zero:#x}; they must be zero")
+    if body.zeros != _ZEROS:
+        raise BitstreamError(
+            f"reserved bytes of the header are {body.zeros.hex()}; they must be zero"
+        )
     due = _FIXED + 8 * body.n_trigger_times + _HASH_SIZE * body.n_hashes + body.source_size
     if due + _CRC.size != size:
         raise BitstreamError(
@@ -331,6 +341,9 @@ def _spec_of(body: _Body, data: bytes) -> StreamSpec:
         key_interval=body.key_interval,
         window_low=low + body.window_offset,
         window_high=low + body.window_offset + body.window_width,
+        effort=_enum_of(Effort, body.effort),
+        noise_sigma=body.noise_sigma,
+        snr_loss_percent=body.snr_loss_percent,
     )
     _check_packable(spec)
     source = memoryview(data)[source_at : -_CRC.size]  # last: the rest is cheap to refuse

@@ -2,8 +2,7 @@
 
 A packet begins with a head that can be recognized anywhere in a file (sync bytes and a CRC over
 the head), so that a reader finds the next packet after damage. The head says how long the layers
-are; they follow without gaps. The index at the end of a file is a packet of another type, with
-one layer.
+are; they follow without gaps. The index at the end of a file is a packet with a layer of its own.
 """
 
 from __future__ import annotations
@@ -14,23 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from edge_codec.bitstream.varint import (
+    MAX_VARINT,
+    MAX_VARINT_SIZE,
+    pack_varint,
+    read_varint,
+    varint_size,
+)
 from edge_codec.errors import BitstreamError, FrameError
 
-SYNC = b"ECDP"
+SYNC = b"\xecP"  # not valid UTF-8
 MAX_LAYER_SIZE = 1 << 27  # 8 bytes for each voxel of the largest frame
 
-_HEAD = struct.Struct("<4s4B3I")  # sync, type, flags, layers, zero, sequence, slice, phase
-_LAYER = struct.Struct("<B3s2I")  # id, zeros, size, crc
 _CRC = struct.Struct("<I")
-_KEY_FLAG = 1
-_ZEROS = b"\0\0\0"
-
-
-class PacketType(IntEnum):
-    """Wire id of what a packet holds."""
-
-    FRAME = 1
-    INDEX = 2
+_CONTENT_AT = len(SYNC)
+_NUMBERS_AT = _CONTENT_AT + 1
 
 
 class LayerId(IntEnum):
@@ -41,9 +38,14 @@ class LayerId(IntEnum):
     METADATA = 2
 
 
-INDEX_LAYER = 255
-_LAYER_IDS = frozenset(LayerId)
-MAX_HEAD = _HEAD.size + len(LayerId) * _LAYER.size + _CRC.size
+INDEX_LAYER = 3
+# The byte of contents: bit i says that layer i is there, bit 4 that the frame is a key frame.
+_LAYER_IDS = (*LayerId, INDEX_LAYER)
+_INDEX_CONTENT = 1 << INDEX_LAYER
+_KEY = 1 << 4
+_FRAME_CONTENTS = sum(1 << layer for layer in LayerId) | _KEY
+MIN_HEAD = _NUMBERS_AT + 3 + _CRC.size
+MAX_HEAD = _NUMBERS_AT + 3 * MAX_VARINT_SIZE + 3 * (MAX_VARINT_SIZE + _CRC.size) + _CRC.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,14 @@ class PacketHead:
 
     Attributes
     ----------
-    type : PacketType
-        What the packet holds.
     sequence, slice_index, phase_index : int
-        As in `Packet`; an index has its number of entries, 0, 0.
+        As in `Packet`; an index has its number of frames, 0, 0.
     key : bool
         Whether the frame is coded without earlier frames.
     layers : tuple of (int, int, int)
-        Wire id, size in bytes, and CRC-32 of each layer.
+        Wire id, size in bytes, and CRC-32 of each layer, in rising order of id.
     """
 
-    type: PacketType
     sequence: int
     slice_index: int
     phase_index: int
@@ -70,9 +69,17 @@ class PacketHead:
     layers: tuple[tuple[int, int, int], ...]
 
     @property
+    def is_index(self) -> bool:
+        """Whether this is the head of the index and not of a frame."""
+        return any(layer == INDEX_LAYER for layer, _, _ in self.layers)
+
+    @property
     def head_size(self) -> int:
         """Bytes of the head, its CRC included."""
-        return _HEAD.size + len(self.layers) * _LAYER.size + _CRC.size
+        numbers = (self.sequence, self.slice_index, self.phase_index)
+        sizes = [size for _, size, _ in self.layers]
+        crcs = _CRC.size * (len(sizes) + 1)
+        return _NUMBERS_AT + sum(map(varint_size, (*numbers, *sizes))) + crcs
 
     @property
     def payload_size(self) -> int:
@@ -86,16 +93,11 @@ class PacketHead:
 
     def pack(self) -> bytes:
         """Serialize the head, its CRC included."""
-        data = _HEAD.pack(
-            SYNC,
-            self.type,
-            _KEY_FLAG if self.key else 0,
-            len(self.layers),
-            0,
-            self.sequence,
-            self.slice_index,
-            self.phase_index,
-        ) + b"".join(_LAYER.pack(layer, _ZEROS, size, crc) for layer, size, crc in self.layers)
+        content = sum(1 << layer for layer, _, _ in self.layers) | (_KEY if self.key else 0)
+        parts = [SYNC, bytes([content])]
+        parts += map(pack_varint, (self.sequence, self.slice_index, self.phase_index))
+        parts += [pack_varint(size) + _CRC.pack(crc) for _, size, crc in self.layers]
+        data = b"".join(parts)
         return data + _CRC.pack(zlib.crc32(data))
 
     def split(self, payload: bytes) -> list[bytes]:
@@ -161,7 +163,6 @@ class Packet:
     def head(self) -> PacketHead:
         """The head that describes this packet."""
         return PacketHead(
-            PacketType.FRAME,
             self.sequence,
             self.slice_index,
             self.phase_index,
@@ -185,7 +186,8 @@ class Packet:
         FrameError
             If a number or a layer is too large for the format.
         """
-        if not all(0 <= n < 1 << 32 for n in (self.sequence, self.slice_index, self.phase_index)):
+        numbers = (self.sequence, self.slice_index, self.phase_index)
+        if not all(0 <= number <= MAX_VARINT for number in numbers):
             raise FrameError(
                 f"packet {self.sequence} of slice {self.slice_index}, phase {self.phase_index}: "
                 "each number must lie in 0 to 2**32 - 1"
@@ -239,10 +241,10 @@ class Packet:
         Raises
         ------
         BitstreamError
-            If the head is none of a frame, or a layer is damaged.
+            If the head is that of an index, or a layer is damaged.
         """
-        if head.type is not PacketType.FRAME:
-            raise BitstreamError(f"packet of type {head.type.name}; a frame is expected")
+        if head.is_index:
+            raise BitstreamError("the packet is an index; a frame is expected")
         parts = head.split(payload)
         layers = {LayerId(entry[0]): part for entry, part in zip(head.layers, parts, strict=True)}
         return cls(head.sequence, head.slice_index, head.phase_index, head.key, layers)
@@ -265,51 +267,44 @@ def unpack_head(data: bytes) -> PacketHead:
     Raises
     ------
     BitstreamError
-        If this is no whole, undamaged head of a known type with known layers.
+        If this is no whole, undamaged head with known contents.
     """
     if data[: len(SYNC)] != SYNC:
         raise BitstreamError(f"{data[: len(SYNC)]!r} found where a packet must begin with {SYNC!r}")
-    if len(data) < _HEAD.size:
+    if len(data) < MIN_HEAD:
         raise BitstreamError(f"head of a packet is cut after {len(data)} bytes")
-    _, kind, flags, n_layers, zero, sequence, slice_index, phase_index = _HEAD.unpack_from(data)
-    if n_layers > len(LayerId):
-        raise BitstreamError(f"packet with {n_layers} layers; {len(LayerId)} are possible")
-    end = _HEAD.size + n_layers * _LAYER.size
-    if len(data) < end + _CRC.size:
-        raise BitstreamError(f"head of a packet is cut after {len(data)} bytes")
-    (crc,) = _CRC.unpack_from(data, end)
-    if zlib.crc32(memoryview(data)[:end]) != crc:
+    content, at = data[_CONTENT_AT], _NUMBERS_AT
+    if content & ~_FRAME_CONTENTS and content != _INDEX_CONTENT:
+        raise BitstreamError(f"packet with contents {content:#04x}; bits 5 to 7 must be 0, and 3")
+    sequence, at = read_varint(data, at)
+    slice_index, at = read_varint(data, at)
+    phase_index, at = read_varint(data, at)
+    layers = []
+    for layer in _LAYER_IDS:
+        if content >> layer & 1:
+            size, at = read_varint(data, at)
+            crc, at = _read_crc(data, at)
+            layers.append((int(layer), size, crc))
+    crc, _ = _read_crc(data, at)
+    if zlib.crc32(memoryview(data)[:at]) != crc:
         raise BitstreamError("head of a packet is damaged: its CRC is wrong")
-    if zero or kind not in (PacketType.FRAME, PacketType.INDEX) or flags & ~_KEY_FLAG:
-        raise BitstreamError(
-            f"packet of type {kind} with flags {flags:#x}, reserved {zero}; known are types 1 and "
-            "2, flag 1"
-        )
-    layers = tuple(_layer_at(data, _HEAD.size + i * _LAYER.size) for i in range(n_layers))
-    head = PacketHead(
-        PacketType(kind), sequence, slice_index, phase_index, bool(flags & _KEY_FLAG), layers
-    )
-    _check_layers(head)
+    head = PacketHead(sequence, slice_index, phase_index, bool(content & _KEY), tuple(layers))
+    _check(head)
     return head
 
 
-def _layer_at(data: bytes, at: int) -> tuple[int, int, int]:
-    layer, zeros, size, crc = _LAYER.unpack_from(data, at)
-    if zeros != _ZEROS:
-        raise BitstreamError(f"reserved bytes of a layer are {zeros.hex()}; they must be zero")
-    return layer, size, crc
+def _read_crc(data: bytes, at: int) -> tuple[int, int]:
+    end = at + _CRC.size
+    if len(data) < end:
+        raise BitstreamError(f"head of a packet is cut after {len(data)} bytes")
+    return _CRC.unpack_from(data, at)[0], end
 
 
-def _check_layers(head: PacketHead) -> None:
-    ids = [layer for layer, _, _ in head.layers]
-    if head.type is PacketType.INDEX:
-        if ids != [INDEX_LAYER] or head.key or head.slice_index or head.phase_index:
-            raise BitstreamError("index packet with fields or layers that belong to a frame")
+def _check(head: PacketHead) -> None:
+    if head.is_index:
+        if head.slice_index or head.phase_index:
+            raise BitstreamError("index with a slice or phase; both must be 0")
         return
-    if not _LAYER_IDS.issuperset(ids):
-        raise BitstreamError(f"packet {head.sequence} has layers {ids}; known are 0, 1, 2")
-    if ids != sorted(set(ids)):
-        raise BitstreamError(f"packet {head.sequence} has layers {ids}; they must rise")
     for layer, size, _ in head.layers:
         if size > MAX_LAYER_SIZE:
             raise BitstreamError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import BinaryIO
 
 from edge_codec.bitstream.header import read_exactly, read_header
@@ -10,6 +11,7 @@ from edge_codec.bitstream.packet import MAX_HEAD, SYNC, PacketHead, unpack_head
 from edge_codec.errors import BitstreamError, SourceError
 
 _CHUNK = 1 << 16
+_HEAD_BEGIN = re.compile(re.escape(SYNC) + rb"[\x00-\x08\x10-\x17]")  # with known contents
 
 
 class PacketFile:
@@ -98,19 +100,19 @@ class PacketFile:
         int
             Byte offset of the packet, or `end`.
         """
-        while end - offset >= len(SYNC):
-            chunk = self.bytes_at(offset, min(_CHUNK, end - offset))
-            at = chunk.find(SYNC)
-            while at >= 0:
-                if self._is_packet(offset + at):
-                    return offset + at
-                at = chunk.find(SYNC, at + 1)
-            offset += max(1, len(chunk) - len(SYNC) + 1)  # sync bytes may lie across two chunks
+        while offset < end:
+            chunk = self.bytes_at(offset, _CHUNK + MAX_HEAD)  # a head may lie across two chunks
+            for match in _HEAD_BEGIN.finditer(chunk):
+                at = offset + match.start()
+                if at >= min(end, offset + _CHUNK):
+                    break
+                if self._is_packet(chunk[match.start() : match.start() + MAX_HEAD], self.size - at):
+                    return at
+            offset += _CHUNK
         return end
 
-    def _is_packet(self, offset: int) -> bool:
+    def _is_packet(self, begin: bytes, left: int) -> bool:
         try:
-            self.head_at(offset)
+            return unpack_head(begin).size <= left
         except BitstreamError:
             return False
-        return True

@@ -18,9 +18,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_codec.bitstream.index import ENTRY, FOOTER_SIZE, Footer, pack_entry, unpack_index
+from edge_codec.bitstream.index import ENTRY, FOOTER_SIZE, Footer, entry_of, unpack_index
 from edge_codec.bitstream.order import PacketOrder
-from edge_codec.bitstream.packet import Packet, PacketHead, PacketType
+from edge_codec.bitstream.packet import Packet, PacketHead
 from edge_codec.bitstream.packet_file import PacketFile
 from edge_codec.errors import BitstreamError, FrameError
 from edge_codec.spec import StreamSpec
@@ -148,7 +148,7 @@ class StreamReader:
         try:
             head = self._file.head_at(offset)
             wrong = PacketOrder(self.spec).misfit(head)
-            if pack_entry(head, offset) != entries[place].tobytes():
+            if entry_of(head, offset) != entries[place].item():
                 wrong = "the packet is not the one that the index lists"
             if wrong:
                 raise BitstreamError(wrong)
@@ -215,7 +215,7 @@ class StreamReader:
                 self._report(offset, str(error))
                 offset = self._file.next_packet(offset + 1, self._end)
                 continue
-            if head.type is PacketType.INDEX:
+            if head.is_index:
                 break
             packet = self._examine(head, offset, order)
             if packet is not None:
@@ -258,7 +258,7 @@ class StreamReader:
         entries = self._entries
         if entries is None or head.sequence >= len(entries):
             return False
-        return bool(entries[head.sequence].tobytes() == pack_entry(head, offset))
+        return bool(entries[head.sequence].item() == entry_of(head, offset))
 
     def _check_end(self, offset: int, found: int, order: PacketOrder) -> None:
         """Report what is missing after the last packet."""
@@ -277,8 +277,8 @@ class StreamReader:
         if self._entries is not None and not self._recover:
             return self._entries
         if self._scanned is None:
-            made = b"".join(pack_entry(packet.head, offset) for offset, packet in self._walk())
-            self._scanned = np.frombuffer(made, ENTRY)
+            made = (entry_of(packet.head, offset) for offset, packet in self._walk())
+            self._scanned = np.fromiter(made, ENTRY)
         return self._scanned
 
     def _find(self, entries: NDArray[np.void], slice_index: int, phase_index: int) -> int | None:

@@ -6,11 +6,14 @@ readable, as every packet stands on its own.
 
 from __future__ import annotations
 
+from array import array
 from types import TracebackType
 from typing import BinaryIO
 
+import numpy as np
+
 from edge_codec.bitstream.header import pack_header
-from edge_codec.bitstream.index import MAX_PACKETS, Footer, pack_entry, pack_index
+from edge_codec.bitstream.index import MAX_PACKETS, Footer, pack_index
 from edge_codec.bitstream.order import PacketOrder
 from edge_codec.bitstream.packet import Packet
 from edge_codec.errors import FrameError
@@ -40,7 +43,7 @@ class StreamWriter:
         self._file = file
         self._order = PacketOrder(spec)
         self._n_frames = spec.info.n_slices * spec.info.n_phases
-        self._entries = bytearray()
+        self._slices, self._sizes = array("I"), array("I")  # of every packet: 8 bytes a frame
         self._offset = 0
         self._closed = False
         self._append(pack_header(spec))
@@ -92,9 +95,9 @@ class StreamWriter:
         if wrong:
             raise FrameError(f"packet {packet.sequence} cannot be written: {wrong}")
         data = packet.pack()
-        entry = pack_entry(packet.head, self._offset)
         self._append(data)
-        self._entries += entry
+        self._slices.append(packet.slice_index)
+        self._sizes.append(len(data))
         self._order.accept(packet)
         return len(data)
 
@@ -115,7 +118,8 @@ class StreamWriter:
                 "unclosed for recovery"
             )
         footer = Footer(self._offset, count)
-        self._append(pack_index(bytes(self._entries)) + footer.pack())
+        index = pack_index(np.array(self._slices, np.uint32), np.array(self._sizes, np.uint32))
+        self._append(index + footer.pack())
         self._closed = True
 
     def _append(self, data: bytes) -> None:

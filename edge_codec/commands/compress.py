@@ -13,6 +13,7 @@ from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from edge_codec.cli import Console
+    from edge_codec.spec import StreamSpec
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +32,25 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="no voxel is off by more than N stored units, for example --max-error 2",
     )
+    promise.add_argument(
+        "--snr-loss",
+        type=float,
+        metavar="P",
+        help="like --max-error, with the N that costs at most P percent of the signal-to-noise "
+        "ratio, for example --snr-loss 5; the noise is estimated from the source",
+    )
     parser.add_argument(
         "--model",
         default="none",
         metavar="none|vqvae",
-        help="base layer; with a model and neither promise, the stream holds the base alone",
+        help="base layer; with a model and no promise, the stream holds the base alone",
+    )
+    parser.add_argument(
+        "--effort",
+        default="default",
+        metavar="fast|default|best",
+        help="how hard to work for a small stream: best is smallest and slowest, to write and to "
+        "read; the promise is the same",
     )
     parser.add_argument(
         "--key-interval", type=int, default=32, metavar="K", help="phases between key frames"
@@ -63,11 +78,12 @@ def positive(text: str) -> int:
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     """Compress and report."""
     from edge_codec.runtime.files import compress_file
-    from edge_codec.runtime.options import CompressOptions, parse_model
+    from edge_codec.runtime.options import CompressOptions, parse_effort, parse_model
 
     model = parse_model(options.model)
     max_error = options.max_error
-    if options.lossless or (max_error is None and model.name == "NONE"):
+    promised = options.lossless or options.snr_loss is not None
+    if promised or (max_error is None and model.name == "NONE"):
         max_error = 0
     report = compress_file(
         options.source,
@@ -76,6 +92,8 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
             model=model,
             max_error=max_error,
             key_interval=options.key_interval,
+            effort=parse_effort(options.effort),
+            snr_loss_percent=options.snr_loss,
             backend=options.backend,
             threads=options.threads,
             series=options.series,
@@ -83,11 +101,20 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         ),
         progress(options, console),
     )
-    info = report.spec.info
+    spec, info = report.spec, report.spec.info
+    noise = {}
+    if spec.snr_loss_percent:
+        noise = {
+            "max_error": spec.max_error,
+            "snr_loss_percent": spec.snr_loss_percent,
+            "noise_sigma": spec.noise_sigma,
+        }
     fields = {
         "target": str(options.target),
         "slices_phases_rows_columns": [info.n_slices, info.n_phases, *info.frame_shape],
-        "promise": promise_text(max_error),
+        "promise": promise_text(spec),
+        **noise,
+        "effort": spec.effort.name.lower(),
         "stream_bytes": report.stream_bytes,
         "bits_per_voxel": report.bits_per_voxel,
         "ratio_to_16_bit": 16 / report.bits_per_voxel,
@@ -99,13 +126,19 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     return ExitStatus.OK
 
 
-def promise_text(max_error: int | None) -> str:
-    """Say what the stream guarantees."""
-    if max_error is None:
+def promise_text(spec: StreamSpec, *, preview: bool = False) -> str:
+    """Say what the stream, or its preview, guarantees."""
+    if spec.max_error is None or preview:
         return "none: base layer of a model, lossy, not for diagnosis"
-    if max_error == 0:
-        return "lossless"
-    return f"no voxel off by more than {max_error} stored units"
+    percent, noise = spec.snr_loss_percent, f"noise of sigma {spec.noise_sigma:.3g}"
+    if spec.max_error == 0:
+        if not percent:
+            return "lossless"
+        return f"lossless: an estimated {noise} is too little for an error at {percent:g} % of SNR"
+    bound = f"no voxel off by more than {spec.max_error} stored units"
+    if not percent:
+        return bound
+    return f"{bound}; SNR loss at most {percent:g} % of an estimated {noise}"
 
 
 def _stored_ratio(source: Path, stream_bytes: int) -> float | None:

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     fields = {
         "target": str(options.target),
         "frames": report.frames,
-        "promise": promise_text(None if options.preview else report.spec.max_error),
+        "promise": promise_text(report.spec, preview=options.preview),
         "frame_ms_median": float(np.median(report.frame_ms)) if report.frame_ms else None,
         "frame_ms_max": float(np.max(report.frame_ms)) if report.frame_ms else None,
         "missing_frames": len(report.missing),

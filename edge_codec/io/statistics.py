@@ -39,6 +39,7 @@ class ValueRange:
 def scan(
     source: FrameSource,
     progress: Callable[[Iterable[Any], int | None, str], Iterable[Any]] | None = None,
+    watch: Callable[[NDArray[Any]], None] | None = None,
 ) -> ValueRange:
     """Read a source once and return the range of its coded integers.
 
@@ -48,6 +49,8 @@ def scan(
         Cine to read.
     progress : callable, optional
         Wraps the frames: (frames, number of frames or None, what is done) -> the same frames.
+    watch : callable, optional
+        Is called with the samples of each frame, in the same pass.
 
     Raises
     ------
@@ -60,6 +63,8 @@ def scan(
     histogram = Histogram()
     for frame in frames:
         histogram.add(frame.samples)
+        if watch is not None:
+            watch(frame.samples)
     return histogram.summary()
 
 
@@ -106,6 +111,14 @@ class Histogram:
         found = np.searchsorted(np.cumsum(self._counts), ranks, side="right")
         p001, p999 = (max((int(i) + self._first) << self._shift, self._low) for i in found)
         return ValueRange(self._low, self._high, p001, p999)
+
+    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the values counted so far, rising, and how often each came.
+
+        Values stand for their bins: exact below a range of about 2**20, as `ValueRange` says.
+        """
+        bins = np.flatnonzero(self._counts)
+        return (bins + self._first) << self._shift, self._counts[bins]
 
     def _grow(self, low: int, high: int) -> None:
         old_first, old_shift = self._first, self._shift

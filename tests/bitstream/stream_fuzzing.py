@@ -14,13 +14,16 @@ hostile values and damaged payloads reach the parsers and decoders behind the ch
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-SYNC = b"ECDP"
+SYNC = b"\xecP"
+INDEX = 3
 HEADER_FIELDS = (
     8,
     10,
@@ -40,11 +43,14 @@ HEADER_FIELDS = (
     64,
     72,
     76,
+    77,
     120,
-    124,
     128,
+    136,
+    140,
+    144,
 )
-PACKET_FIELDS = (0, 4, 5, 6, 7, 8, 12, 16, 20, 24, 28, 32, 36, 40)
+LONGEST_HEAD = 49
 NASTY = (0, 1, 2, 3, 127, 128, 255, 256, 65535, 65536, 1 << 24, 1 << 27, (1 << 31) - 1, 1 << 31)
 
 
@@ -78,37 +84,66 @@ def repair(data: bytearray) -> bytes:
     if not 16 < size <= len(data):
         return bytes(data)
     struct.pack_into("<I", data, size - 4, zlib.crc32(data[: size - 4]))
-    for at in _packets(data, size):
-        n_layers = data[at + 6]
-        payload = at + 24 + 12 * n_layers
-        for entry in range(at + 20, payload - 4, 12):
-            (length,) = struct.unpack_from("<I", data, entry + 4)
+    for head in heads(data, size):
+        payload = head.end
+        for _, length, crc_at in head.layers:
             part = data[payload : payload + length] if length <= len(data) else b""
-            struct.pack_into("<I", data, entry + 8, zlib.crc32(part))
+            struct.pack_into("<I", data, crc_at, zlib.crc32(part))
             payload += length
-        end = at + 20 + 12 * n_layers
-        struct.pack_into("<I", data, end, zlib.crc32(data[at:end]))
+        struct.pack_into("<I", data, head.end - 4, zlib.crc32(data[head.start : head.end - 4]))
     if len(data) >= 24:
         struct.pack_into("<I", data, len(data) - 12, zlib.crc32(data[-24:-12]))
     return bytes(data)
 
 
-def _packets(data: bytearray, start: int) -> Iterator[int]:
+class Head(NamedTuple):
+    """What looks like the head of a packet; its CRCs may be wrong."""
+
+    start: int
+    end: int
+    numbers: tuple[int, ...]  # where sequence number, slice and phase are
+    layers: tuple[tuple[int, int, int], ...]  # id, size, where the CRC is
+
+
+def heads(data: bytes | bytearray, start: int) -> Iterator[Head]:
+    """Yield everything from byte `start` on that has the form of a head."""
     at = data.find(SYNC, start)
     while at >= 0:
-        n_layers = data[at + 6] if at + 24 <= len(data) else 255
-        if at + 24 + 12 * n_layers <= len(data):
-            yield at
+        with contextlib.suppress(IndexError):
+            yield head_at(data, at)
         at = data.find(SYNC, at + 1)
+
+
+def head_at(data: bytes | bytearray, start: int) -> Head:
+    at, numbers, layers = start + 3, [], []
+    for _ in range(3):
+        numbers.append(at)
+        _, at = _number_at(data, at)
+    for layer in range(4):
+        if data[start + 2] >> layer & 1:
+            size, at = _number_at(data, at)
+            layers.append((layer, size, at))
+            at += 4
+    if at + 4 > len(data):
+        raise IndexError
+    return Head(start, at + 4, tuple(numbers), tuple(layers))
+
+
+def _number_at(data: bytes | bytearray, at: int) -> tuple[int, int]:
+    number = 0
+    for place in range(5):
+        number |= (data[at + place] & 127) << 7 * place
+        if data[at + place] < 128:
+            return number, at + place + 1
+    raise IndexError
 
 
 def _layers(data: bytearray) -> list[tuple[int, int]]:
     spans = []
-    for at in _packets(data, struct.unpack_from("<I", data, 12)[0]):
-        payload = at + 24 + 12 * data[at + 6]
-        for entry in range(at + 20, payload - 4, 12):
-            (length,) = struct.unpack_from("<I", data, entry + 4)
-            if data[at + 4] == 1:
+    for head in heads(data, struct.unpack_from("<I", data, 12)[0]):
+        payload = head.end
+        for layer, length, _ in head.layers:
+            if layer != INDEX:
                 spans.append((payload, payload + length))
             payload += length
     return spans
@@ -142,7 +177,7 @@ def _splice(rng: np.random.Generator, data: bytearray, streams: Sequence[bytes])
 
 
 def _move_packet(rng: np.random.Generator, data: bytearray, streams: Sequence[bytes]) -> None:
-    starts = list(_packets(data, 0))
+    starts = [head.start for head in heads(data, 0)]
     if len(starts) < 2:
         return
     first, second = rng.integers(len(starts), size=2)
@@ -160,10 +195,14 @@ def _set_header(rng: np.random.Generator, data: bytearray, streams: Sequence[byt
 
 
 def _set_packet(rng: np.random.Generator, data: bytearray, streams: Sequence[bytes]) -> None:
-    starts = list(_packets(data, 0))
-    if starts:
-        field = PACKET_FIELDS[int(rng.integers(len(PACKET_FIELDS)))]
-        _set_number(rng, data, starts[int(rng.integers(len(starts)))] + field)
+    found = list(heads(data, 0))
+    if found:
+        head = found[int(rng.integers(len(found)))]
+        at = head.start + int(rng.integers(LONGEST_HEAD))
+        if rng.random() < 0.5:
+            _set_number(rng, data, at)
+        else:
+            _put_varint(rng, data, at)
 
 
 def _set_end(rng: np.random.Generator, data: bytearray, streams: Sequence[bytes]) -> None:
@@ -177,6 +216,20 @@ def _set_number(rng: np.random.Generator, data: bytearray, at: int) -> None:
     raw = (value % (1 << 64)).to_bytes(8, "little")[: (1, 2, 4, 8)[int(rng.integers(4))]]
     raw = raw[: max(0, len(data) - at)]
     data[at : at + len(raw)] = raw
+
+
+def _put_varint(rng: np.random.Generator, data: bytearray, at: int) -> None:
+    """Write a number of the format's own kind, now and then one byte too long."""
+    value = NASTY[int(rng.integers(len(NASTY)))]
+    raw = bytearray()
+    while value > 127:
+        raw.append(value & 127 | 128)
+        value >>= 7
+    raw.append(value)
+    if rng.random() < 0.2:
+        raw[-1] |= 128
+        raw.append(0)
+    data[at : at + len(raw) * int(rng.integers(2))] = raw
 
 
 _MUTATORS = (

@@ -18,7 +18,9 @@ from edge_codec.spec import (
     MAX_PHASES,
     MAX_SIDE,
     MAX_SLICES,
+    MAX_SNR_LOSS_PERCENT,
     CineInfo,
+    Effort,
     ModelId,
     SampleFormat,
     SourceHeader,
@@ -115,16 +117,23 @@ def specs(draw: st.DrawFn) -> StreamSpec:
     low = draw(st.integers(lowest, highest))
     window_low = low + draw(st.integers(-WINDOW_LIMIT, WINDOW_LIMIT))
     errors = st.integers(0, (1 << 31) - 1)
+    max_error = 0 if floats else draw(errors if model is ModelId.NONE else st.none() | errors)
+    losses = st.floats(0, 0 if max_error is None else MAX_SNR_LOSS_PERCENT)
+    snr_loss_percent = draw(losses)
+    sigmas = st.floats(0, allow_nan=False, allow_infinity=False)
     return StreamSpec(
         info,
         low,
         draw(st.integers(low, min(low + (1 << 32) - 1, highest))),
         model,
         tuple(draw(st.lists(st.binary(min_size=32, max_size=32), max_size=3))),
-        0 if floats else draw(errors if model is ModelId.NONE else st.none() | errors),
+        max_error,
         draw(st.integers(1, MAX_KEY_INTERVAL)),
         window_low,
         window_low + draw(st.integers(1, (1 << 32) - 1)),
+        draw(st.sampled_from(Effort)),
+        draw(sigmas) if snr_loss_percent else 0.0,
+        snr_loss_percent,
     )
 
 

@@ -1,4 +1,4 @@
-"""Hostile headers: refused quickly and in little memory, with a right CRC too."""
+"""Hostile headers and packets: refused quickly and in little memory, with a right CRC too."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import pytest
 from stream_samples import make_spec
 
 from edge_codec.bitstream.header import pack_header, read_header
+from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError
 
 MAX_BYTES = 64 << 20
 WATCHDOG_S = 5.0  # measured below 0.1; generous, as CI machines stall
-FIXED = pack_header(make_spec())[:132]
+FIXED = pack_header(make_spec())[:148]
 
 
 def deflated(raw: bytes) -> bytes:
@@ -29,7 +30,7 @@ def deflated(raw: bytes) -> bytes:
 def header_of(variable: bytes, *, times: int = 0, hashes: int = 0, source: int = 0) -> bytes:
     data = bytearray(FIXED + variable + bytes(4))
     struct.pack_into("<I", data, 12, len(data))
-    struct.pack_into("<3I", data, 120, times, hashes, source)
+    struct.pack_into("<3I", data, 136, times, hashes, source)
     struct.pack_into("<I", data, len(data) - 4, zlib.crc32(data[:-4]))
     return bytes(data)
 
@@ -78,6 +79,14 @@ def test_hostile_header_is_refused_cheaply(name: str) -> None:
         tracemalloc.stop()
     assert time.perf_counter() - start < WATCHDOG_S
     assert peak < MAX_BYTES
+
+
+@pytest.mark.parametrize("head", [b"\xecP", b"\xecP\x12\0\0\0", b"\xecP\x17" + b"\xff" * 9])
+def test_beginnings_of_heads_everywhere_are_passed_quickly(head: bytes) -> None:
+    data = pack_header(make_spec()) + head * ((1 << 18) // len(head))
+    start = time.perf_counter()
+    assert not verify(io.BytesIO(data)).ok
+    assert time.perf_counter() - start < WATCHDOG_S
 
 
 def test_import_is_light() -> None:

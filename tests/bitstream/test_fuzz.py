@@ -123,7 +123,7 @@ def test_mutated_parts_raise_nothing_but_bitstream_errors(part: str, streams: li
 @given(st.binary(max_size=400), st.booleans())
 def test_noise_after_a_valid_header_is_survived(noise: bytes, sync: bool) -> None:
     header = pack_header(make_spec())
-    data = bytearray(header + (b"ECDP\1\0\1\0" if sync else b"") + noise)
+    data = bytearray(header + (b"\xecP\x12\0\0\0" if sync else b"") + noise)
     read_all(bytes(data))
     read_all(repair(data))
 

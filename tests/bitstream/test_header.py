@@ -19,24 +19,26 @@ from edge_codec.bitstream.header import (
     unpack_header,
 )
 from edge_codec.errors import BitstreamError, SpecError
-from edge_codec.spec import CineInfo, ModelId, SourceHeader, SourceKind, StreamSpec
+from edge_codec.spec import CineInfo, Effort, ModelId, SourceHeader, SourceKind, StreamSpec
 
 # Written by hand against docs/bitstream.md; never changed, as released streams begin like this.
 GOLDEN = (
     "894543440d0a1a0a"  # magic
-    "0100 0000 bc000000"  # version 1, flags 0, 188 bytes
+    "0100 0000 cc000000"  # version 1, flags 0, 204 bytes
     "02000000 03000000 04000000 06000000"  # 2 slices, 3 phases, 4 rows, 6 columns
     "03 00 00 01"  # int16, integer, no source, VQ-VAE
     "02000000 10000000 ed030000"  # max_error 2, key interval 16, span 1005
     "fbffffffffffffffffffffffffffffff"  # low -5
-    "0200000000000000 87030000 00000000"  # window -3 to 900: offset 2, width 903; reserved
+    "0200000000000000 87030000"  # window -3 to 900: offset 2, width 903
+    "02 000000"  # effort BEST, reserved
     "0000000000002040 000000000000f43f 000000000000f43f"  # spacing 8, 1.25, 1.25
     "0000000000000040 00000000000090c0"  # rescale 2, -1024
+    "0000000000001f40 0000000000001440"  # noise sigma 7.75, SNR loss 5 %
     "02000000 01000000 04000000"  # 2 trigger times, 1 hash, 4 bytes of source header
     "0000000000000000 0000000000803940"  # 0 ms, 25.5 ms
     "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"  # hash
     "00000000"  # source header of 0 bytes
-    "ed84c7c8"  # CRC-32
+    "a116b4a2"  # CRC-32
 )
 
 
@@ -62,6 +64,9 @@ def golden_spec() -> StreamSpec:
         key_interval=16,
         window_low=-3,
         window_high=900,
+        effort=Effort.BEST,
+        noise_sigma=7.75,
+        snr_loss_percent=5.0,
     )
 
 
@@ -134,16 +139,25 @@ def test_every_cut_is_found() -> None:
         (63, b"\x7f", "32 bits"),
         (64, b"\xff\xff\xff\xff\xff\xff\xff\x7f", "window"),
         (72, b"\0\0\0\0", "window"),
-        (76, b"\0\0\0\1", "reserved bytes"),
+        (76, b"\3", "Effort 3"),
+        (77, b"\0\0\1", "reserved bytes"),
+        (77, b"\1", "reserved bytes"),
         (80, struct.pack("<d", float("nan")), "not a finite number"),
         (104, struct.pack("<d", float("inf")), "not a finite number"),
-        (120, b"\xff\xff\xff\xff", "trigger times"),
-        (120, b"\x01\0\0\0", "add up to"),
-        (124, b"\xff\xff\xff\xff", "model files"),
-        (124, b"\x01\0\0\0", "add up to"),
-        (128, b"\xff\xff\xff\xff", "add up to"),
-        (132, b"\xff\xff\xff\xff", "inflates to"),
-        (132, b"\x01\0\0\0", "size is due"),
+        (120, struct.pack("<2d", float("nan"), 1.0), "noise_sigma is nan"),
+        (120, struct.pack("<2d", float("inf"), 1.0), "noise_sigma is inf"),
+        (120, struct.pack("<2d", -1.0, 1.0), "noise_sigma is -1"),
+        (120, struct.pack("<d", 1.0), "without snr_loss_percent"),
+        (128, struct.pack("<d", float("nan")), "snr_loss_percent is nan"),
+        (128, struct.pack("<d", -1.0), "snr_loss_percent is -1"),
+        (128, struct.pack("<d", 50.5), "snr_loss_percent is 50.5"),
+        (136, b"\xff\xff\xff\xff", "trigger times"),
+        (136, b"\x01\0\0\0", "add up to"),
+        (140, b"\xff\xff\xff\xff", "model files"),
+        (140, b"\x01\0\0\0", "add up to"),
+        (144, b"\xff\xff\xff\xff", "add up to"),
+        (148, b"\xff\xff\xff\xff", "inflates to"),
+        (148, b"\x01\0\0\0", "size is due"),
     ],
 )
 def test_hostile_value_with_right_crc_is_refused(at: int, raw: bytes, message: str) -> None:
@@ -153,7 +167,7 @@ def test_hostile_value_with_right_crc_is_refused(at: int, raw: bytes, message: s
 
 def test_time_that_is_not_finite_is_refused() -> None:
     data = bytearray(pack_header(golden_spec()))
-    struct.pack_into("<d", data, 132, float("nan"))
+    struct.pack_into("<d", data, 148, float("nan"))
     with pytest.raises(BitstreamError, match="trigger time"):
         unpack_header(with_crc(data))
 
@@ -166,6 +180,8 @@ def test_time_that_is_not_finite_is_refused() -> None:
         {"window_low": -(1 << 48), "window_high": -(1 << 48) + 5},
         {"window_low": (1 << 47) - 4, "window_high": 1 << 47},
         {"low": -32769},
+        {"noise_sigma": float("inf"), "snr_loss_percent": 1.0},
+        {"model": ModelId.VQVAE, "max_error": None, "snr_loss_percent": 1.0},
     ],
 )
 def test_what_has_no_place_in_the_format_is_refused(changes: dict[str, object]) -> None:

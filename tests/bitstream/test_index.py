@@ -1,80 +1,149 @@
 from __future__ import annotations
 
+import tracemalloc
+import zlib
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_codec.bitstream.index import Footer, pack_entry, pack_index, unpack_index
-from edge_codec.bitstream.packet import Packet, PacketType, unpack_head
+from edge_codec.bitstream.index import MIN_PACKET, Footer, entry_of, pack_index, unpack_index
+from edge_codec.bitstream.packet import INDEX_LAYER, LayerId, Packet, PacketHead, unpack_head
 from edge_codec.errors import BitstreamError
 
-NUMBER = st.integers(0, (1 << 32) - 1)
-FIRST = 140
+FIRST = 156
+SLICES = st.integers(0, 3) | st.integers(0, (1 << 32) - 1)
+SIZES = st.integers(MIN_PACKET, 300) | st.integers(MIN_PACKET, (1 << 32) - 1)
 
 
-def index_of(rows: list[tuple[int, int, int, int, int]]) -> bytes:
-    """An index packet of (offset, size, slice, phase, flags), right or not."""
-    return pack_index(
-        b"".join(
-            offset.to_bytes(8, "little")
-            + b"".join(number.to_bytes(4, "little") for number in numbers)
-            + flags.to_bytes(4, "little")
-            for offset, *numbers, flags in rows
-        )
-    )
+def index_of(rows: list[tuple[int, int]]) -> bytes:
+    """The index packet of (slice, size) of each packet."""
+    return pack_index(*np.array(rows, np.uint32).reshape(-1, 2).T)
 
 
 def unpack(data: bytes, end: int) -> list[tuple[int, ...]]:
     head = unpack_head(data)
-    entries = unpack_index(head, data[head.head_size :], FIRST, end)
-    return [tuple(int(entry[name]) for name in entries.dtype.names[:5]) for entry in entries]
+    return unpack_index(head, data[head.head_size :], FIRST, end).tolist()
 
 
-@settings(derandomize=True, max_examples=200, deadline=None)
-@given(st.lists(st.tuples(NUMBER, NUMBER, NUMBER, st.integers(0, 1)), max_size=20))
-def test_unpack_inverts_pack(rows: list[tuple[int, int, int, int]]) -> None:
-    offset, placed = FIRST, []
-    for size, *rest in rows:
-        placed.append((offset, size, *rest))
+def unpack_table(count: int, table: str, end: int) -> list[tuple[int, ...]]:
+    """Parse a table, right or not, whose CRC is."""
+    raw = bytes.fromhex(table)
+    head = PacketHead(count, 0, 0, False, ((INDEX_LAYER, len(raw), zlib.crc32(raw)),))
+    return unpack_index(head, raw, FIRST, end).tolist()
+
+
+def test_index_has_the_bytes_of_the_specification() -> None:
+    data = index_of([(0, 50), (1, 300), (0, 20)])
+    assert data == bytes.fromhex(
+        "ec50 08 03 00 00"  # sync, index, 3 packets, 0, 0
+        "0b 814b6b30"  # 11 bytes, CRC
+        "91a3c134"  # CRC of the head
+        "01 02"  # bytes of a slice, of a size
+        "00 3200  01 2c01  00 1400"
+    )
+    assert unpack(data, FIRST + 370) == [
+        (FIRST, 50, 0, 0),
+        (FIRST + 50, 300, 1, 0),
+        (FIRST + 350, 20, 0, 1),
+    ]
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(st.lists(st.tuples(SLICES, SIZES), max_size=20))
+def test_unpack_inverts_pack(rows: list[tuple[int, int]]) -> None:
+    offset, placed, seen = FIRST, [], []
+    for slice_index, size in rows:
+        placed.append((offset, size, slice_index, seen.count(slice_index)))
+        seen.append(slice_index)
         offset += size
-    assert unpack(index_of(placed), offset) == placed
+    assert unpack(index_of(rows), offset) == placed
 
 
 def test_entry_describes_its_packet() -> None:
-    packet = Packet(0, 5, 6, True, {})
-    data = pack_index(pack_entry(packet.head, FIRST))
-    assert unpack(data, FIRST + 24) == [(FIRST, 24, 5, 6, 1)]
+    packet = Packet(0, 5, 0, True, {LayerId.RESIDUAL: b""})
+    data = index_of([(5, len(packet.pack()))])
+    assert unpack(data, FIRST + MIN_PACKET) == [entry_of(packet.head, FIRST)]
+
+
+@pytest.mark.parametrize(("n_slices", "due"), [(1, 2), (10, 3), (300, 4)])
+def test_bytes_of_a_frame(n_slices: int, due: int) -> None:
+    rows = [(i % n_slices, 4500 + i) for i in range(3000)]
+    assert len(index_of(rows)) - len(index_of([])) <= due * len(rows) + 8
+
+
+@pytest.mark.parametrize("end", [FIRST + 49, FIRST + 51, FIRST, 0, (1 << 64) - 1])
+def test_sizes_that_do_not_fill_the_file_are_refused(end: int) -> None:
+    with pytest.raises(BitstreamError, match=r"packets end at byte 206|hold fewer"):
+        unpack(index_of([(0, 50)]), end)
 
 
 @pytest.mark.parametrize(
-    ("rows", "end"),
+    ("count", "table", "message"),
     [
-        ([(FIRST + 1, 50, 0, 0, 1)], FIRST + 51),  # gap before the first
-        ([(FIRST - 1, 50, 0, 0, 1)], FIRST + 49),  # into the header
-        ([(FIRST, 50, 0, 0, 1), (FIRST + 49, 50, 0, 1, 0)], FIRST + 99),  # overlap
-        ([(FIRST, 50, 0, 0, 1), (FIRST + 51, 50, 0, 1, 0)], FIRST + 101),  # gap
-        ([(FIRST, 50, 0, 0, 1), (FIRST, 50, 0, 1, 0)], FIRST + 50),  # backward
-        ([(FIRST, 50, 0, 0, 1), ((1 << 64) - 1, 50, 0, 1, 0)], FIRST + 49),  # far away
-        ([(FIRST, 50, 0, 0, 1)], FIRST + 60),  # room before the index
-        ([(FIRST, 50, 0, 0, 1)], FIRST + 40),  # into the index
-        ([], FIRST + 1),
-        ([(FIRST, 50, 0, 0, 2)], FIRST + 50),  # unknown flag
-        ([(FIRST, 50, 0, 0, 256)], FIRST + 50),  # reserved byte
+        (1, "", "0 bytes; it has 2"),
+        (1, "00", "1 bytes; it has 2"),
+        (1, "00 01", "has 2 bytes"),
+        (1, "00 01 32 32", "has 4 bytes"),
+        (1, "00 05 32 00 00 00 00", "and 5 bytes"),
+        (1, "05 01 00 00 00 00 00 32", "with 5"),
+        (1, "ff ff", "with 255"),
+        (1, "01 01 00 32", "1 bytes; the largest needs 0"),
+        (1, "00 02 32 00", "2 bytes; the largest needs 1"),
+        (1, "02 01 01 00 32", "2 bytes; the largest needs 1"),
+        (2, "00 01 32 00 00", "has 5 bytes"),
+        (0, "00 01", "1 bytes; the largest needs 0"),
+        (0, "00 00", "end at byte 156"),
+        (3, "00 00", "end at byte 156"),
     ],
 )
-def test_impossible_entries_are_refused(
-    rows: list[tuple[int, int, int, int, int]], end: int
+def test_impossible_tables_are_refused(count: int, table: str, message: str) -> None:
+    assert unpack_table(1, "00 01 32", FIRST + 50) == [(FIRST, 50, 0, 0)]
+    with pytest.raises(BitstreamError, match=message):
+        unpack_table(count, table, FIRST + 50)
+
+
+@pytest.mark.parametrize("count", [4, (1 << 32) - 1])
+def test_more_packets_than_the_file_holds_take_no_memory(count: int) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(BitstreamError, match="50 bytes hold fewer"):
+            unpack_table(count, "00 00", FIRST + 50)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_memory_follows_the_file() -> None:
+    file_size = 300_000 * MIN_PACKET
+    data = index_of([(0, MIN_PACKET)] * 300_000)
+    head = unpack_head(data)
+    tracemalloc.start()
+    try:
+        unpack_index(head, data[head.head_size :], FIRST, FIRST + file_size)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * file_size
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(st.integers(0, 9), st.binary(max_size=40), st.integers(0, 400))
+def test_noise_is_refused_or_the_one_form_of_what_it_says(
+    count: int, table: bytes, size: int
 ) -> None:
-    with pytest.raises(BitstreamError):
-        unpack(index_of(rows), end)
+    try:
+        entries = unpack_table(count, table.hex(), FIRST + size)
+    except BitstreamError:
+        return
+    assert index_of([(entry[2], entry[1]) for entry in entries]).endswith(table)
 
 
 def test_count_that_is_not_the_entries_is_refused() -> None:
-    data = bytearray(index_of([(FIRST, 50, 0, 0, 1)]))
-    head = unpack_head(bytes(data))
-    wrong = type(head)(PacketType.INDEX, 2, 0, 0, False, head.layers)
     with pytest.raises(BitstreamError, match="index of 2 packets"):
-        unpack_index(wrong, bytes(data[head.head_size :]), FIRST, FIRST + 50)
+        unpack_table(2, "00 01 32", FIRST + 50)
 
 
 def test_frame_is_no_index() -> None:

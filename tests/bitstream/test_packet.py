@@ -8,33 +8,32 @@ from hypothesis import given, settings
 from stream_samples import packets
 
 from edge_codec.bitstream.packet import (
+    INDEX_LAYER,
     MAX_HEAD,
     MAX_LAYER_SIZE,
+    MIN_HEAD,
     LayerId,
     Packet,
-    PacketType,
+    PacketHead,
     unpack_head,
 )
 from edge_codec.errors import BitstreamError, FrameError
 
-SAMPLE = Packet(7, 1, 3, False, {LayerId.RESIDUAL: b"residual", LayerId.BASE: b"base"})
+SAMPLE = Packet(300, 1, 3, False, {LayerId.RESIDUAL: b"residual", LayerId.BASE: b"base"})
 GOLDEN = (
-    "45434450 01 00 02 00"  # sync, frame, no key, 2 layers, reserved
-    "07000000 01000000 03000000"  # sequence 7, slice 1, phase 3
-    "00 000000 04000000 61feb4c0"  # base, reserved, 4 bytes, CRC
-    "01 000000 08000000 effdd195"  # residual, reserved, 8 bytes, CRC
-    "4c75323b"  # CRC of the head
+    "ec50 03"  # sync, base and residual, no key
+    "ac02 01 03"  # sequence 300, slice 1, phase 3
+    "04 61feb4c0"  # base: 4 bytes, CRC
+    "08 effdd195"  # residual: 8 bytes, CRC
+    "7e11b53c"  # CRC of the head
     "62617365 726573696475616c"  # payloads
 )
 
 
-def patched(at: int, raw: bytes) -> bytes:
-    data = bytearray(SAMPLE.pack())
-    data[at : at + len(raw)] = raw
-    end = 20 + 12 * data[6]
-    if end + 4 <= len(data):
-        struct.pack_into("<I", data, end, zlib.crc32(data[:end]))
-    return bytes(data)
+def with_head(raw: str) -> bytes:
+    """A packet with another head, its CRC right, and the layers of the sample."""
+    head = bytes.fromhex(raw)
+    return head + struct.pack("<I", zlib.crc32(head)) + b"baseresidual"
 
 
 def test_packet_has_the_bytes_of_the_specification() -> None:
@@ -69,28 +68,38 @@ def test_every_cut_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "raw", "message"),
+    ("head", "message"),
     [
-        (4, b"\x03", "type 3"),
-        (4, b"\x02", "index packet with fields"),
-        (5, b"\x02", "flags 0x2"),
-        (6, b"\x03", "damaged|cut|reserved"),
-        (6, b"\xff", "255 layers"),
-        (7, b"\x01", "reserved 1"),
-        (20, b"\x03", "known are 0, 1, 2"),
-        (20, b"\x01", "must rise"),
-        (20, b"\x02", "must rise"),
-        (21, b"\x01", "reserved bytes"),
-        (24, struct.pack("<I", MAX_LAYER_SIZE + 1), "are possible"),
-        (24, b"\xff\xff\xff\xff", "are possible"),
-        (24, b"\x05", "bytes of layers"),
-        (24, b"\x03", "bytes of layers"),
-        (28, b"\0\0\0\0", "layer 0 of packet 7 is damaged"),
+        ("ec50 23 ac02 01 03 04 61feb4c0 08 effdd195", "contents 0x23"),
+        ("ec50 43 ac02 01 03 04 61feb4c0 08 effdd195", "contents 0x43"),
+        ("ec50 83 ac02 01 03 04 61feb4c0 08 effdd195", "contents 0x83"),
+        ("ec50 0b ac02 01 03 04 61feb4c0 08 effdd195", "contents 0x0b"),
+        ("ec50 18 ac02 01 03 04 61feb4c0", "contents 0x18"),  # index and key frame
+        ("ec50 08 02 01 00 0c 61feb4c0", "index with a slice or phase"),
+        ("ec50 08 02 00 01 0c 61feb4c0", "index with a slice or phase"),
+        ("ec50 03 ac8200 01 03 04 61feb4c0 08 effdd195", "no number"),  # one byte too long
+        ("ec50 03 ac02 ffffffff1f 03 04 61feb4c0 08 effdd195", "no number"),  # beyond 32 bits
+        ("ec50 03 ac02 01 ffffffffff 01 04 61feb4c0 08 effdd195", "no number"),
+        ("ec50 03 ac02 01 03 81808040 61feb4c0 08 effdd195", "are possible"),  # MAX_LAYER_SIZE + 1
+        ("ec50 03 ac02 01 03 ffffffff0f 61feb4c0 08 effdd195", "are possible"),
+        ("ec50 03 ac02 01 03 05 61feb4c0 08 effdd195", "bytes of layers"),
+        ("ec50 03 ac02 01 03 03 61feb4c0 08 effdd195", "bytes of layers"),
+        ("ec50 03 ac02 01 03 04 61feb4c1 08 effdd195", "layer 0 of packet 300 is damaged"),
+        ("ec50 05 ac02 01 03 04 61feb4c0 08 effdd196", "layer 2 of packet 300 is damaged"),
+        ("ec51 03 ac02 01 03 04 61feb4c0 08 effdd195", "must begin with"),
     ],
 )
-def test_hostile_value_with_right_crc_is_refused(at: int, raw: bytes, message: str) -> None:
+def test_hostile_value_with_right_crc_is_refused(head: str, message: str) -> None:
     with pytest.raises(BitstreamError, match=message):
-        Packet.unpack(patched(at, raw))
+        Packet.unpack(with_head(head))
+
+
+def test_sizes_of_heads() -> None:
+    smallest = Packet(0, 0, 0, True, {})
+    assert len(smallest.pack()) == smallest.head.head_size == MIN_HEAD
+    layers = tuple((layer, (1 << 32) - 1, 0) for layer in range(3))
+    largest = PacketHead((1 << 32) - 1, (1 << 32) - 1, (1 << 32) - 1, True, layers)
+    assert len(largest.pack()) == largest.head_size == MAX_HEAD
 
 
 def test_trailing_byte_is_refused() -> None:
@@ -99,10 +108,10 @@ def test_trailing_byte_is_refused() -> None:
 
 
 def test_index_is_no_frame() -> None:
-    head = SAMPLE.head
-    index = type(head)(PacketType.INDEX, 0, 0, 0, False, ((255, 0, 0),)).pack()
+    index = PacketHead(0, 0, 0, False, ((INDEX_LAYER, 0, 0),))
+    assert unpack_head(index.pack()) == index
     with pytest.raises(BitstreamError, match="a frame is expected"):
-        Packet.unpack(index)
+        Packet.unpack(index.pack())
 
 
 @pytest.mark.parametrize("numbers", [(1 << 32, 0, 0), (0, -1, 0), (0, 0, 1 << 32)])

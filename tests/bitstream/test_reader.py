@@ -2,27 +2,36 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stream_fuzzing import repair
 from stream_samples import make_packets, make_spec, make_stream
 
 from edge_codec.bitstream.container import MAX_REPORTS, StreamReader, StreamWriter
 from edge_codec.bitstream.header import pack_header
-from edge_codec.bitstream.index import pack_index
+from edge_codec.bitstream.index import Footer, pack_index
 from edge_codec.bitstream.packet import LayerId, Packet
+from edge_codec.bitstream.varint import pack_varint, read_varint
 from edge_codec.errors import BitstreamError, FrameError, SourceError
 
 SPEC = make_spec(2, 6, key_interval=3)
 PACKETS = make_packets(SPEC)
 DATA = make_stream(SPEC)
+NONE = np.zeros(0, np.uint32)
 STARTS = [len(pack_header(SPEC))]
 for _packet in PACKETS:
     STARTS.append(STARTS[-1] + len(_packet.pack()))
+
+
+def with_size(data: bytes, packet_at: int, size: int) -> bytes:
+    """The stream with another size for the first layer of a packet; its CRC is wrong."""
+    at = packet_at + 6  # after sync, contents and three numbers of one byte each
+    _, end = read_varint(data, at)
+    return data[:at] + pack_varint(size) + data[end:]
 
 
 def recovered(data: bytes) -> tuple[list[int], StreamReader]:
@@ -119,15 +128,14 @@ def test_report_names_missing_packets() -> None:
 
 
 def test_packet_with_a_size_beyond_the_end_hides_none() -> None:
-    damaged = bytearray(DATA)
-    struct.pack_into("<I", damaged, STARTS[3] + 24, 10_000)
-    found, _ = recovered(repair(damaged))
+    damaged = with_size(DATA, STARTS[3], 10_000)
+    found, _ = recovered(repair(bytearray(damaged)))
     assert found == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]
 
 
 def test_frame_without_its_layer_is_refused_at_random_too() -> None:
     damaged = bytearray(DATA)
-    damaged[STARTS[4] + 20] = LayerId.BASE
+    damaged[STARTS[4] + 2] = 1  # base, where the residual was
     reader = StreamReader(io.BytesIO(repair(damaged)))
     with pytest.raises(BitstreamError, match="header demands"):
         reader.read(0, 2)
@@ -136,16 +144,12 @@ def test_frame_without_its_layer_is_refused_at_random_too() -> None:
 def test_index_among_the_frames_is_found() -> None:
     spec = make_spec(1, 0)
     packets = make_packets(spec, n_phases=3)
-    data = bytearray(make_stream(spec, packets))
-    last = len(data) - 24 - 36 - 3 * 24 - len(packets[2].pack())
-    packed = pack_index(b"")
-    data[last : last + len(packets[2].pack())] = packed
-    index = last + len(packed)
-    struct.pack_into("<I", data, index + 36 + 2 * 24 + 8, len(packed))
-    struct.pack_into("<Q", data, len(data) - 24, index)
-    mended = repair(data)
+    pieces = [packet.pack() for packet in packets[:2]] + [pack_index(NONE, NONE)]
+    data = pack_header(spec) + b"".join(pieces)
+    sizes = np.array([*map(len, pieces)], np.uint32)
+    data += pack_index(np.zeros(3, np.uint32), sizes) + Footer(len(data), 3).pack()
     with pytest.raises(BitstreamError, match="packets end here before number 2"):
-        list(StreamReader(io.BytesIO(mended)).packets())
+        list(StreamReader(io.BytesIO(data)).packets())
 
 
 def test_bytes_lost_from_the_middle() -> None:
@@ -156,7 +160,7 @@ def test_bytes_lost_from_the_middle() -> None:
 
 def test_bytes_put_into_the_middle() -> None:
     for start in range(STARTS[2], STARTS[3]):
-        found, _ = recovered(DATA[:start] + b"ECDP" * 9 + DATA[start:])
+        found, _ = recovered(DATA[:start] + b"\xecP" * 18 + DATA[start:])
         assert set(found) >= {0, 1, 6, 7, 8, 9, 10, 11}
 
 
@@ -191,7 +195,7 @@ def test_duplicate_and_swap_are_reported_and_harmless() -> None:
 
 def test_damaged_index_costs_nothing() -> None:
     damaged = bytearray(DATA)
-    damaged[STARTS[-1] + 60] ^= 1
+    damaged[STARTS[-1] + 20] ^= 1
     found, reader = recovered(bytes(damaged))
     assert found == list(range(12))
     assert not reader.complete
@@ -200,17 +204,17 @@ def test_damaged_index_costs_nothing() -> None:
 
 def test_packet_other_than_the_index_says_is_refused_at_random() -> None:
     damaged = bytearray(DATA)
-    damaged[STARTS[4] + 16] = 5  # phase of packet 4
+    damaged[STARTS[4] + 5] = 5  # phase of packet 4
     reader = StreamReader(io.BytesIO(repair(damaged)))
     with pytest.raises(BitstreamError, match="not the one that the index lists"):
         reader.read(0, 2)
 
 
 def test_huge_sizes_allocate_nothing() -> None:
-    damaged = bytearray(DATA)
-    for at in (STARTS[3] + 24, STARTS[-1] + 24):
-        struct.pack_into("<I", damaged, at, 1 << 27)
-    data = repair(damaged)
+    data = DATA
+    for at in (STARTS[-1], STARTS[3]):
+        data = with_size(data, at, 1 << 27)
+    data = repair(bytearray(data))
     tracemalloc.start()
     try:
         recovered(data)

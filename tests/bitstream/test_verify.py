@@ -6,11 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from stream_fuzzing import repair
+from stream_fuzzing import head_at, repair
 from stream_samples import make_packets, make_spec, make_stream
 
 from edge_codec.bitstream.container import StreamReader
 from edge_codec.bitstream.header import pack_header
+from edge_codec.bitstream.index import Footer, pack_index
 from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError
 
@@ -33,23 +34,13 @@ def assert_found(data: bytes) -> None:
 
 
 def join(pieces: list[bytes], *, mend: bool) -> bytes:
-    """A stream of these packets; `mend` gives it an index with right offsets."""
-    data = HEADER + b"".join(pieces) + END
+    """A stream of these packets; `mend` gives it an index with right slices and sizes."""
+    packets = HEADER + b"".join(pieces)
     if not mend:
-        return data
-    mended, offset = bytearray(data), STARTS[0]
-    index_offset = STARTS[0] + sum(map(len, pieces))
-    entries = b""
-    for piece in pieces:
-        slice_phase = piece[12:20]
-        entries += struct.pack("<QI", offset, len(piece)) + slice_phase + bytes([piece[5], 0, 0, 0])
-        offset += len(piece)
-    head = bytearray(END[:36])
-    struct.pack_into("<I", head, 8, len(pieces))
-    struct.pack_into("<I", head, 24, len(entries))
-    footer = struct.pack("<QI", index_offset, len(pieces)) + END[-12:]
-    mended[index_offset:] = head + entries + footer
-    return repair(mended)
+        return packets + END
+    slices = [piece[head_at(piece, 0).numbers[1]] for piece in pieces]
+    index = pack_index(np.array(slices, np.uint32), np.array([*map(len, pieces)], np.uint32))
+    return packets + index + Footer(len(packets), len(pieces)).pack()
 
 
 def test_whole_stream_is_whole() -> None:
@@ -57,6 +48,7 @@ def test_whole_stream_is_whole() -> None:
     assert report.ok
     assert report.packets == 4
     assert report.spec == SPEC
+    assert DATA[TABLE:ROWS] == b"\1\1"
     assert join(PIECES, mend=True) == DATA
 
 
@@ -99,7 +91,7 @@ def test_missing_frames_are_found_also_when_renumbered() -> None:
     assert "promises 4" in verify(io.BytesIO(data)).problems[-1].what
 
 
-@pytest.mark.parametrize("extra", [b"\0", b"ECDP", DATA, DATA[-24:], bytes(5000)])
+@pytest.mark.parametrize("extra", [b"\0", b"\xecP", DATA, DATA[-24:], bytes(5000)])
 def test_trailing_bytes_are_found(extra: bytes) -> None:
     assert_found(DATA + extra)
 
@@ -109,26 +101,31 @@ def test_bytes_between_packets_are_found(at: int) -> None:
     assert_found(DATA[:at] + b"\0" + DATA[at:])
 
 
-def entry_field(packet: int, at: int) -> int:
-    return STARTS[-1] + 36 + 24 * packet + at
+TABLE = STARTS[-1] + 15  # after sync, contents, three numbers, a size and two CRCs
+ROWS = TABLE + 2  # after the widths: two bytes for each packet
 
 
 @pytest.mark.parametrize(
     ("at", "raw"),
     [
-        (entry_field(1, 0), struct.pack("<Q", STARTS[0])),  # overlaps the first
-        (entry_field(1, 0), struct.pack("<Q", STARTS[0] - 1)),  # backward
-        (entry_field(1, 0), struct.pack("<Q", STARTS[2])),
-        (entry_field(1, 0), b"\xff" * 8),
-        (entry_field(1, 8), b"\0\0\0\0"),
-        (entry_field(1, 8), b"\xff" * 4),
-        (entry_field(1, 12), b"\0\0\0\0"),  # slice
-        (entry_field(1, 16), b"\1\0\0\0"),  # phase
-        (entry_field(1, 20), b"\0"),  # key
-        (entry_field(1, 20), b"\2"),
-        (entry_field(1, 21), b"\1"),
-        (STARTS[-1] + 8, b"\3\0\0\0"),  # count
-        (STARTS[-1] + 5, b"\1"),  # key flag
+        (TABLE, b"\0\2"),
+        (TABLE, b"\2\0"),
+        (TABLE, b"\1\2"),
+        (TABLE, b"\xff\xff"),
+        (ROWS, b"\1"),  # slice of the first
+        (ROWS + 2, b"\0"),
+        (ROWS + 2, b"\2"),
+        (ROWS, bytes([0, 255])),
+        (ROWS, bytes([0, 0])),
+        # One byte less for the first, one more for the second: their sum is right.
+        (ROWS, bytes([0, len(PIECES[0]) - 1, 1, len(PIECES[1]) + 1])),
+        (ROWS, bytes([0, len(PIECES[0]) + len(PIECES[1]), 1, 0])),
+        (STARTS[-1] + 2, b"\x18"),  # a key frame
+        (STARTS[-1] + 2, b"\x01"),  # a base layer
+        (STARTS[-1] + 3, b"\3"),  # count
+        (STARTS[-1] + 3, b"\5"),
+        (STARTS[-1] + 4, b"\1"),  # slice
+        (STARTS[-1] + 5, b"\1"),  # phase
         (len(DATA) - 24, struct.pack("<Q", STARTS[0])),  # footer: index at the first packet
         (len(DATA) - 24, struct.pack("<Q", 0)),
         (len(DATA) - 24, b"\xff" * 8),
@@ -144,13 +141,14 @@ def test_index_that_disagrees_is_found(at: int, raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("at", "raw"),
     [
-        (5, b"\0"),  # a key frame that is not marked
-        (8, b"\5\0\0\0"),
-        (12, b"\1\0\0\0"),
-        (12, b"\xff" * 4),
-        (16, b"\1\0\0\0"),
-        (16, b"\xff" * 4),
-        (20, b"\1"),  # layer ids
+        (2, b"\x07"),  # a key frame that is not marked
+        (2, b"\x16"),  # no base layer
+        (2, b"\x1f"),
+        (3, b"\5"),  # sequence number
+        (4, b"\1"),  # slice
+        (4, b"\x7f"),
+        (5, b"\1"),  # phase
+        (5, b"\x7f"),
     ],
 )
 def test_packet_that_disagrees_is_found_also_with_right_crc(at: int, raw: bytes) -> None:
