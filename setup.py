@@ -61,7 +61,7 @@ setup(
             include_dirs=["edge_codec/entropy"],
             # Contraction would make floating-point results depend on the processor; wrapping
             # makes integer overflow on hostile input defined.
-            extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-fwrapv"],
+            extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-fwrapv", "-Wno-psabi"],
         )
         for name, source in NATIVE.items()
     ],

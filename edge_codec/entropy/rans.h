@@ -233,12 +233,22 @@ RANS_HELPER void adaptive_init(adaptive_cdf *model, unsigned used) {
     model->count = 0;
 }
 
-/* The symbol that a slot (rans_peek) belongs to. */
+/* The symbol that a slot (rans_peek) belongs to: how many starts are not above it, less one. */
 RANS_INLINE unsigned adaptive_find(const adaptive_cdf *model, uint32_t slot) {
-    const uint16_t key = (uint16_t)slot;
-    uint16_t below = 0;
-    for (unsigned i = 0; i < ADAPTIVE_SYMBOLS; i++) below += (uint16_t)(model->cdf[i] <= key);
+#if defined(RANS_VECTORS)
+    rans_vector low, high;
+    memcpy(&low, model->cdf, sizeof low);
+    memcpy(&high, model->cdf + 8, sizeof high);
+    const rans_vector key = {0}, all = key + (uint16_t)slot;
+    const rans_vector found = key - (rans_vector)(low <= all) - (rans_vector)(high <= all);
+    uint64_t halves[2];
+    memcpy(halves, &found, sizeof halves);
+    return (unsigned)(((halves[0] + halves[1]) * 0x0001000100010001u) >> 48) - 1u;
+#else
+    unsigned below = 0;
+    for (unsigned i = 0; i < ADAPTIVE_SYMBOLS; i++) below += model->cdf[i] <= (uint16_t)slot;
     return below - 1u; /* cdf[0] is 0: below >= 1 */
+#endif
 }
 
 RANS_INLINE uint32_t adaptive_start(const adaptive_cdf *model, unsigned symbol) {
@@ -251,9 +261,10 @@ RANS_INLINE uint32_t adaptive_freq(const adaptive_cdf *model, unsigned symbol) {
 
 /* Rate for the number of symbols seen.  Tuned on residuals of ACDC cines, with 32 contexts and frames
  * from 9,500 voxels: bits fall by 0.5 % against a last rate of 7, and by 1.5 % against 6. */
-RANS_INLINE unsigned adaptive_rate(unsigned count) {
-    return 3u + (count >= 4) + (count >= 12) + (count >= 30) + (count >= 100) + (count >= 300);
-}
+static const uint8_t ADAPTIVE_RATES[ADAPTIVE_COUNT_MAX + 1] = {
+    [0 ... 3] = 3, [4 ... 11] = 4, [12 ... 29] = 5, [30 ... 99] = 6, [100 ... 299] = 7, [300] = 8};
+
+RANS_INLINE unsigned adaptive_rate(unsigned count) { return ADAPTIVE_RATES[count]; }
 
 /* One step of the formula above with a rate (0 to 15) of the caller's choice.
  *

@@ -5,258 +5,348 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "residual_code.h"
-#include "residual_fit.h"
+#include "filter_code.h"
+#include "local_code.h"
 
-enum { MODE_CODED = 0, MODE_RAW = 1 };
+enum { MODE_CODED = 0, MODE_RAW = 1, MODE_BOUND = 2 };
 
 static const char CAPSULE[] = "edge_codec.residual";
 
-static void state_free(residual_state *s) {
-    if (!s) return;
-    for (int i = 0; i < PLANES; i++) free(s->plane[i]);
-    free(s->error);
-    free(s->error_before);
-    free(s->row_sum);
-    free(s->row_sum_narrow);
-    free(s->row_energy);
-    free(s);
+/* The coder of one band: a filter that is sent (fast), or filters that both sides fit. */
+typedef struct {
+    size_t rows, columns;
+    uint32_t span, bound;
+    int with_base, effort;
+    int pending; /* a frame was encoded and not committed: its models are to be taken back first */
+    filter_state filter, filter_before;
+    local_coder local;
+    symbol_writer writer; /* kept, since fresh memory costs as much as coding a tenth of a frame */
+    uint8_t *payload;
+    size_t capacity;
+} band_coder;
+
+static void band_free(band_coder *c) {
+    if (!c) return;
+    filter_free(&c->filter);
+    coder_free(&c->local);
+    free(c->writer.pairs);
+    free(c->writer.bits);
+    free(c->payload);
+    free(c);
 }
 
 static void capsule_free(PyObject *capsule) {
-    state_free(PyCapsule_GetPointer(capsule, CAPSULE));
+    band_free(PyCapsule_GetPointer(capsule, CAPSULE));
 }
 
-static residual_state *state_new(size_t rows, size_t columns, uint32_t span, uint32_t bound,
-                                 int with_base) {
-    residual_state *s = calloc(1, sizeof *s);
-    if (!s) return NULL;
-    s->rows = rows;
-    s->columns = columns;
-    s->stride = columns + 2 * PAD;
-    s->span = span;
-    s->bound = bound;
-    s->with_base = with_base;
-    const size_t size = (rows + 2 * PAD) * s->stride;
-    int complete = 1;
-    for (int i = 0; i < PLANES; i++)
-        if (i != BASE || with_base) complete &= (s->plane[i] = calloc(size, 4)) != NULL;
-    complete &= (s->error = calloc(size, 4)) != NULL;
-    complete &= (s->error_before = calloc(size, 4)) != NULL;
-    complete &= (s->row_sum = calloc(columns, sizeof *s->row_sum)) != NULL;
-    complete &= (s->row_sum_narrow = calloc(columns, sizeof *s->row_sum_narrow)) != NULL;
-    complete &= (s->row_energy = calloc(columns, sizeof *s->row_energy)) != NULL;
-    if (complete) return start_group(s), s;
-    state_free(s);
+static void start_group(band_coder *c) {
+    if (c->effort == FAST) start_filter(&c->filter);
+    else start_local(&c->local);
+}
+
+static band_coder *band_new(size_t rows, size_t columns, uint32_t span, uint32_t bound,
+                            int with_base, int effort) {
+    band_coder *c = calloc(1, sizeof *c);
+    if (!c) return NULL;
+    c->rows = rows;
+    c->columns = columns;
+    c->span = span;
+    c->bound = bound;
+    c->with_base = with_base;
+    c->effort = effort;
+    if (effort == FAST ? filter_new(&c->filter, rows, columns, span, with_base)
+                       : coder_new(&c->local, rows, columns, span, with_base, effort))
+        return start_group(c), c;
+    band_free(c);
     return NULL;
 }
 
 static PyObject *py_new(PyObject *self, PyObject *args) {
     Py_ssize_t rows, columns;
     unsigned long span, bound;
-    int with_base;
+    int with_base, effort;
     (void)self;
-    if (!PyArg_ParseTuple(args, "nnkkp", &rows, &columns, &span, &bound, &with_base)) return NULL;
+    if (!PyArg_ParseTuple(args, "nnkkpi", &rows, &columns, &span, &bound, &with_base, &effort))
+        return NULL;
     if (rows < 1 || columns < 1 || rows > 65535 || columns > 65535 || span > 0xFFFFFFFF ||
-        bound > 0x7FFFFFFF)
-        return PyErr_Format(PyExc_ValueError, "size or range out of bounds");
-    residual_state *s =
-        state_new((size_t)rows, (size_t)columns, (uint32_t)span, (uint32_t)bound, with_base);
-    if (!s) return PyErr_NoMemory();
-    return PyCapsule_New(s, CAPSULE, capsule_free);
+        bound > 0x7FFFFFFF || effort < FAST || effort > BEST)
+        return PyErr_Format(PyExc_ValueError, "size, range or effort out of bounds");
+    band_coder *c = band_new((size_t)rows, (size_t)columns, (uint32_t)span, (uint32_t)bound,
+                             with_base, effort);
+    if (!c) return PyErr_NoMemory();
+    return PyCapsule_New(c, CAPSULE, capsule_free);
 }
 
 static unsigned bits_of(uint32_t span) { return span ? 32u - (unsigned)__builtin_clz(span) : 0; }
 
-static void clear_errors(residual_state *s) {
-    memset(s->error, 0, (s->rows + 2 * PAD) * s->stride * sizeof *s->error);
+static unsigned lanes_of(const band_coder *c) { return c->effort == BEST ? 1 : LANES; }
+
+static size_t raw_size(const band_coder *c) {
+    return 1 + (c->rows * c->columns * bits_of(c->span) + 7) / 8;
 }
 
-static size_t raw_size(const residual_state *s) {
-    return 1 + (s->rows * s->columns * bits_of(s->span) + 7) / 8;
-}
-
-static void put_raw(const residual_state *s, const uint32_t *frame, uint8_t *out) {
-    const unsigned bits = bits_of(s->span);
+static void put_raw(const band_coder *c, const uint32_t *frame, uint8_t *out) {
+    const unsigned bits = bits_of(c->span);
     uint64_t buffer = 0;
     unsigned filled = 0;
     *out++ = MODE_RAW;
-    for (size_t i = 0; i < s->rows * s->columns; i++) {
+    for (size_t i = 0; i < c->rows * c->columns; i++) {
         buffer |= (uint64_t)frame[i] << filled;
         for (filled += bits; filled >= 8; filled -= 8, buffer >>= 8) *out++ = (uint8_t)buffer;
     }
     if (filled) *out = (uint8_t)buffer;
 }
 
-static int get_raw(residual_state *s, const uint8_t *in, size_t size) {
-    const unsigned bits = bits_of(s->span);
+static int get_raw(const band_coder *c, const uint8_t *in, size_t size, uint32_t *frame) {
+    const unsigned bits = bits_of(c->span);
     uint64_t buffer = 0;
     unsigned filled = 0;
-    if (size != raw_size(s)) return RESIDUAL_DAMAGED;
+    if (size != raw_size(c)) return RESIDUAL_DAMAGED;
     in++;
-    for (size_t row = 0; row < s->rows; row++) {
-        for (size_t column = 0; column < s->columns; column++) {
-            for (; filled < bits; filled += 8) buffer |= (uint64_t)*in++ << filled;
-            const uint64_t value = buffer & (((uint64_t)1 << bits) - 1);
-            if (value > s->span) return RESIDUAL_DAMAGED;
-            s->plane[CURRENT][at(s, row, column)] = (uint32_t)value;
-            buffer >>= bits;
-            filled -= bits;
-        }
+    for (size_t i = 0; i < c->rows * c->columns; i++) {
+        for (; filled < bits; filled += 8) buffer |= (uint64_t)*in++ << filled;
+        const uint64_t value = buffer & (((uint64_t)1 << bits) - 1);
+        if (value > c->span) return RESIDUAL_DAMAGED;
+        frame[i] = (uint32_t)value;
+        buffer >>= bits;
+        filled -= bits;
     }
     return buffer ? RESIDUAL_DAMAGED : RESIDUAL_OK; /* the bits that fill the last byte are 0 */
 }
 
-/* Joins the segments: mode, size of the rANS segment, rANS segment, bits. NULL: no memory. */
-static uint8_t *join(symbol_writer *w, size_t raw, size_t *size) {
-    const size_t room = rans_bound(w->n_pairs, LANES), head = 5;
-    const size_t most = head + room + w->n_bytes;
-    uint8_t *out = malloc(most > raw ? most : raw);
-    if (!out) return NULL;
-    size_t rans_size = 0;
-    rans_encode(w->pairs, w->n_pairs, LANES, out + head, room, &rans_size);
-    memmove(out + head, out + head + room - rans_size, rans_size);
-    memcpy(out + head + rans_size, w->bits, w->n_bytes);
-    out[0] = MODE_CODED;
-    rans_store32(out + 1, (uint32_t)rans_size);
-    *size = head + rans_size + w->n_bytes;
-    return out;
+/* The frame in work is this one, uncoded. */
+static void take_raw(band_coder *c, const uint32_t *frame) {
+    if (c->effort == FAST) {
+        clear_filter_errors(&c->filter);
+        load_plane(&c->filter, c->filter.plane[CURRENT], frame);
+    } else {
+        clear_local_errors(&c->local);
+        load_local(&c->local.frame, NOW, frame);
+    }
 }
 
-static int write_frame(residual_state *s, const uint32_t *frame, symbol_writer *w) {
-    int32_t coefficients[MAX_TAPS];
-    load_plane(s, s->plane[CURRENT], frame);
-    const int n = fit(s, coefficients);
-    int status = put_coefficients(s, w, coefficients, n);
-    if (status == RESIDUAL_OK) status = encode_voxels(s, frame, w);
+/* Makes room for a payload of any form. */
+static int reserve_payload(band_coder *c, size_t size) {
+    if (size <= c->capacity) return 1;
+    uint8_t *const payload = realloc(c->payload, size);
+    if (!payload) return 0;
+    c->payload = payload;
+    c->capacity = size;
+    return 1;
+}
+
+/* Joins head, size of the bits, bits and rANS payload; returns their size, 0 without memory. */
+static size_t join(band_coder *c, uint32_t bound) {
+    const symbol_writer *const w = &c->writer;
+    const size_t room = rans_bound(w->n_pairs, lanes_of(c));
+    if (!reserve_payload(c, 9 + w->n_bytes + room)) return 0;
+    uint8_t *to = c->payload;
+    *to++ = bound == c->bound ? MODE_CODED : MODE_BOUND;
+    if (bound != c->bound) rans_store32(to, bound), to += 4;
+    if (c->effort != BEST) {
+        rans_store32(to, (uint32_t)w->n_bytes);
+        if (w->n_bytes) memcpy(to + 4, w->bits, w->n_bytes);
+        to += 4 + w->n_bytes;
+    }
+    size_t size = 0;
+    rans_encode(w->pairs, w->n_pairs, lanes_of(c), to, room, &size);
+    memmove(to, to + room - size, size);
+    return (size_t)(to - c->payload) + size;
+}
+
+static void keep_models(band_coder *c) {
+    if (c->effort == FAST) c->filter_before = c->filter;
+    else memcpy(c->local.models_before, c->local.models, models_size(&c->local));
+}
+
+static void restore_models(band_coder *c) {
+    if (c->effort == FAST) c->filter = c->filter_before;
+    else memcpy(c->local.models, c->local.models_before, models_size(&c->local));
+}
+
+/* Leaves the payload in the coder; returns its size, 0 without memory. */
+static size_t encode_frame(band_coder *c, const uint32_t *frame, uint32_t bound) {
+    const size_t raw = raw_size(c);
+    reset(&c->writer);
+    const int status = c->effort == FAST ? encode_filter(&c->filter, bound, frame, &c->writer)
+                                         : encode_local(&c->local, bound, frame, &c->writer);
+    const size_t size = status == RESIDUAL_OK ? join(c, bound) : 0;
+    if (size < raw) return size;
+    if (!reserve_payload(c, raw)) return 0;
+    restore_models(c); /* the decoder of a raw frame learns nothing from it */
+    put_raw(c, frame, c->payload);
+    take_raw(c, frame);
+    return raw;
+}
+
+static int decode_raw(band_coder *c, const uint8_t *payload, size_t size) {
+    uint32_t *frame = malloc(c->rows * c->columns * sizeof *frame);
+    if (!frame) return RESIDUAL_NO_MEMORY;
+    const int status = get_raw(c, payload, size, frame);
+    if (status == RESIDUAL_OK) take_raw(c, frame);
+    free(frame);
     return status;
 }
 
-static int encode_frame(residual_state *s, const uint32_t *frame, uint8_t **out, size_t *size) {
-    const residual_state before = *s;
-    const size_t raw = raw_size(s);
-    symbol_writer w = {0};
-    const int status = write_frame(s, frame, &w);
-    *out = status == RESIDUAL_OK ? join(&w, raw, size) : NULL;
-    free(w.pairs);
-    free(w.bits);
-    if (!*out) return RESIDUAL_NO_MEMORY;
-    if (*size >= raw) {
-        /* Take the distributions back to where the decoder of a raw frame leaves them. */
-        *s = before;
-        put_raw(s, frame, *out);
-        *size = raw;
-        clear_errors(s);
-        load_plane(s, s->plane[CURRENT], frame);
-    }
-    return RESIDUAL_OK;
-}
-
-static int decode_frame(residual_state *s, const uint8_t *payload, size_t size) {
-    tap taps[MAX_TAPS];
-    if (size >= 1 && payload[0] == MODE_RAW) {
-        clear_errors(s);
-        return get_raw(s, payload, size);
-    }
-    if (size < 5 || payload[0] != MODE_CODED) return RESIDUAL_DAMAGED;
-    const size_t rans_size = rans_load32(payload + 1);
-    if (rans_size > size - 5) return RESIDUAL_DAMAGED;
-    symbol_reader r = {.next = payload + 5 + rans_size, .end = payload + size};
-    if (rans_decoder_init(&r.rans, payload + 5, rans_size, LANES) != RANS_OK)
+static int decode_frame(band_coder *c, const uint8_t *payload, size_t size) {
+    const uint8_t *const end = payload + size;
+    uint32_t bound = c->bound;
+    if (size >= 1 && payload[0] == MODE_RAW) return decode_raw(c, payload, size);
+    if (size >= 5 && payload[0] == MODE_BOUND) {
+        bound = rans_load32(payload + 1);
+        if (bound >= c->bound) return RESIDUAL_DAMAGED;
+        payload += 5;
+    } else if (size >= 1 && payload[0] == MODE_CODED) {
+        payload += 1;
+    } else {
         return RESIDUAL_DAMAGED;
-    int status = get_coefficients(s, &r, list_taps(s, taps));
-    if (status == RESIDUAL_OK) status = decode_voxels(s, &r);
+    }
+    size_t bits = 0;
+    if (c->effort != BEST) {
+        if (end - payload < 4) return RESIDUAL_DAMAGED;
+        bits = rans_load32(payload);
+        payload += 4;
+        if (bits > (size_t)(end - payload)) return RESIDUAL_DAMAGED;
+    }
+    symbol_reader r = {.lanes = lanes_of(c), .next = payload, .end = payload + bits};
+    payload += bits;
+    if (rans_decoder_init(&r.rans, payload, (size_t)(end - payload), r.lanes) != RANS_OK)
+        return RESIDUAL_DAMAGED;
+    const int status = c->effort == FAST ? decode_filter(&c->filter, bound, &r)
+                                         : decode_local(&c->local, bound, &r);
     if (status != RESIDUAL_OK) return status;
-    const int whole = rans_decoder_finish(&r.rans) == RANS_OK && r.next == r.end && !r.buffer;
+    const int whole = rans_decoder_finish(&r.rans) == RANS_OK && bits_finished(&r);
     return whole ? RESIDUAL_OK : RESIDUAL_DAMAGED;
 }
 
-static PyObject *frame_bytes(const residual_state *s) {
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(4 * s->rows * s->columns));
-    if (!bytes) return NULL;
-    char *out = PyBytes_AS_STRING(bytes);
-    for (size_t row = 0; row < s->rows; row++)
-        memcpy(out + 4 * row * s->columns, s->plane[CURRENT] + at(s, row, 0), 4 * s->columns);
-    return bytes;
+/* The decoded frame becomes the previous one. */
+static void close_coder(band_coder *c) {
+    if (c->effort == FAST) close_frame(&c->filter);
+    else close_local_frame(&c->local);
 }
 
-/* Parses (state, input, base or None, key) and prepares the state. */
-static residual_state *open_call(PyObject *args, Py_buffer *input, Py_buffer *base) {
-    PyObject *capsule, *maybe_base;
+static void store_frame(const band_coder *c, uint32_t *out) {
+    for (size_t row = 0; row < c->rows; row++, out += c->columns) {
+        if (c->effort == FAST) {
+            memcpy(out, c->filter.plane[CURRENT] + at(&c->filter, row, 0), 4 * c->columns);
+        } else {
+            const double *from = c->local.frame.plane[NOW] + place_of(&c->local.frame, row, 0);
+            for (size_t i = 0; i < c->columns; i++) out[i] = (uint32_t)(int64_t)from[i];
+        }
+    }
+}
+
+static void load_base(band_coder *c, const uint32_t *base) {
+    if (c->effort == FAST) load_plane(&c->filter, c->filter.plane[BASE], base);
+    else load_local(&c->local.frame, BASE_NOW, base);
+}
+
+/* The arguments of a call: the decoded frame is written to `out`. */
+typedef struct {
+    Py_buffer input, base, out;
     int key;
-    base->obj = NULL;
-    if (!PyArg_ParseTuple(args, "Oy*Op", &capsule, input, &maybe_base, &key)) return NULL;
-    residual_state *s = PyCapsule_GetPointer(capsule, CAPSULE);
-    if (s && maybe_base != Py_None && PyObject_GetBuffer(maybe_base, base, PyBUF_SIMPLE) < 0)
-        s = NULL;
-    if (s && (base->obj != NULL) != (s->with_base != 0)) {
-        PyErr_SetString(PyExc_ValueError, "base given or missing against the state");
-        s = NULL;
-    }
-    if (s && base->obj && (size_t)base->len != 4 * s->rows * s->columns) {
-        PyErr_SetString(PyExc_ValueError, "base has another size than the state");
-        s = NULL;
-    }
-    if (!s) {
-        if (base->obj) PyBuffer_Release(base);
-        PyBuffer_Release(input);
+    unsigned long bound;
+} call;
+
+static void close_call(call *a) {
+    if (a->base.obj) PyBuffer_Release(&a->base);
+    PyBuffer_Release(&a->input);
+    PyBuffer_Release(&a->out);
+}
+
+/* Takes (state, input, base or None, key, decoded frame, and, to encode, bound). */
+static band_coder *open_call(PyObject *args, const char *format, call *a) {
+    PyObject *capsule, *base;
+    memset(a, 0, sizeof *a);
+    if (!PyArg_ParseTuple(args, format, &capsule, &a->input, &base, &a->key, &a->out, &a->bound))
         return NULL;
+    band_coder *c = PyCapsule_GetPointer(capsule, CAPSULE);
+    if (c && base != Py_None && PyObject_GetBuffer(base, &a->base, PyBUF_SIMPLE) < 0) c = NULL;
+    if (c) {
+        const Py_ssize_t size = (Py_ssize_t)(4 * c->rows * c->columns);
+        if ((a->base.obj != NULL) != (c->with_base != 0) || (a->base.obj && a->base.len != size) ||
+            a->out.len != size || a->bound > c->bound) {
+            PyErr_SetString(PyExc_ValueError, "base, frame or bound does not fit the state");
+            c = NULL;
+        }
     }
-    if (key) start_group(s);
-    if (base->obj) load_plane(s, s->plane[BASE], base->buf);
-    return s;
+    if (!c) close_call(a);
+    return c;
+}
+
+static void open_frame_of(band_coder *c, const call *a) {
+    if (a->key) start_group(c);
+    if (a->base.obj) load_base(c, a->base.buf);
 }
 
 static PyObject *py_encode(PyObject *self, PyObject *args) {
-    Py_buffer input, base;
-    uint8_t *payload = NULL;
+    call a;
     size_t size = 0;
-    int status = RESIDUAL_OK;
-    PyObject *result = NULL;
     (void)self;
-    residual_state *s = open_call(args, &input, &base);
-    if (!s) return NULL;
-    if ((size_t)input.len != 4 * s->rows * s->columns) {
-        PyErr_SetString(PyExc_ValueError, "frame has another size than the state");
-    } else {
-        Py_BEGIN_ALLOW_THREADS
-        status = encode_frame(s, input.buf, &payload, &size);
-        Py_END_ALLOW_THREADS
-        PyObject *decoded = status == RESIDUAL_OK ? frame_bytes(s) : PyErr_NoMemory();
-        if (decoded) result = Py_BuildValue("y#N", payload, (Py_ssize_t)size, decoded);
-        if (status == RESIDUAL_OK) close_frame(s);
+    band_coder *c = open_call(args, "Oy*Opw*k", &a);
+    if (!c) return NULL;
+    if (a.input.len != a.out.len) {
+        PyErr_SetString(PyExc_ValueError, "frame does not fit the state");
+        return close_call(&a), NULL;
     }
-    free(payload);
-    if (base.obj) PyBuffer_Release(&base);
-    PyBuffer_Release(&input);
-    return result;
+    Py_BEGIN_ALLOW_THREADS
+    open_frame_of(c, &a);
+    if (c->pending) restore_models(c);
+    else keep_models(c);
+    c->pending = 1;
+    size = encode_frame(c, a.input.buf, (uint32_t)a.bound);
+    if (size) store_frame(c, a.out.buf);
+    Py_END_ALLOW_THREADS
+    close_call(&a);
+    return size ? PyBytes_FromStringAndSize((const char *)c->payload, (Py_ssize_t)size)
+                : PyErr_NoMemory();
+}
+
+static PyObject *py_commit(PyObject *self, PyObject *capsule) {
+    (void)self;
+    band_coder *c = PyCapsule_GetPointer(capsule, CAPSULE);
+    if (!c) return NULL;
+    if (c->pending) close_coder(c);
+    c->pending = 0;
+    Py_RETURN_NONE;
 }
 
 static PyObject *py_decode(PyObject *self, PyObject *args) {
-    Py_buffer input, base;
+    call a;
     int status;
-    PyObject *result = NULL;
     (void)self;
-    residual_state *s = open_call(args, &input, &base);
-    if (!s) return NULL;
+    band_coder *c = open_call(args, "Oy*Opw*", &a);
+    if (!c) return NULL;
     Py_BEGIN_ALLOW_THREADS
-    status = decode_frame(s, input.buf, (size_t)input.len);
-    Py_END_ALLOW_THREADS
+    open_frame_of(c, &a);
+    status = decode_frame(c, a.input.buf, (size_t)a.input.len);
     if (status == RESIDUAL_OK) {
-        result = frame_bytes(s);
-        close_frame(s);
-    } else {
-        result = Py_NewRef(Py_None);
+        store_frame(c, a.out.buf);
+        close_coder(c);
     }
-    if (base.obj) PyBuffer_Release(&base);
-    PyBuffer_Release(&input);
-    return result;
+    Py_END_ALLOW_THREADS
+    close_call(&a);
+    return status == RESIDUAL_NO_MEMORY ? PyErr_NoMemory() : PyBool_FromLong(status == RESIDUAL_OK);
+}
+
+/* Tests compare the code paths of processors. */
+static PyObject *py_use_avx2(PyObject *self, PyObject *wanted) {
+    (void)self;
+#ifdef HAS_AVX2
+    use_avx2 = PyObject_IsTrue(wanted) && __builtin_cpu_supports("avx2");
+#else
+    (void)wanted;
+#endif
+    return PyBool_FromLong(use_avx2);
 }
 
 static PyMethodDef METHODS[] = {
-    {"new", py_new, METH_VARARGS, "new(rows, columns, span, bound, with_base) -> state"},
-    {"encode", py_encode, METH_VARARGS, "encode(state, frame, base, key) -> (payload, decoded)"},
-    {"decode", py_decode, METH_VARARGS, "decode(state, payload, base, key) -> frame or None"},
+    {"new", py_new, METH_VARARGS, "new(rows, columns, span, bound, with_base, effort) -> state"},
+    {"encode", py_encode, METH_VARARGS,
+     "encode(state, frame, base, key, decoded, bound) -> payload; again until commit"},
+    {"commit", py_commit, METH_O, "commit(state): go on to the next frame"},
+    {"decode", py_decode, METH_VARARGS, "decode(state, payload, base, key, decoded) -> whether it could be"},
+    {"use_avx2", py_use_avx2, METH_O, "use_avx2(wanted) -> whether it is used from now on"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -265,4 +355,11 @@ static struct PyModuleDef MODULE = {
     NULL, NULL, NULL, NULL,
 };
 
-PyMODINIT_FUNC PyInit__residual(void) { return PyModule_Create(&MODULE); }
+PyMODINIT_FUNC PyInit__residual(void) {
+#ifdef HAS_AVX2
+    use_avx2 = __builtin_cpu_supports("avx2");
+#endif
+    fill_classes();
+    fill_curves();
+    return PyModule_Create(&MODULE);
+}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edge_codec.engine import Mapper
 from edge_codec.errors import BitstreamError, FrameError, SpecError
 from edge_codec.residual import _residual
-from edge_codec.spec import MAX_SIDE
+from edge_codec.spec import MAX_SIDE, Effort
 
 BAND_ROWS = 96
 MAX_BANDS = 8
@@ -46,6 +46,7 @@ class _Slice:
         max_error: int,
         with_base: bool,
         mapper: Mapper = map,
+        effort: Effort = Effort.DEFAULT,
     ) -> None:
         if not (
             1 <= rows <= MAX_SIDE
@@ -59,12 +60,13 @@ class _Slice:
             )
         self._shape = (rows, columns)
         self._span = span
+        self._max_error = max_error
         self._with_base = with_base
         self._begun = False
         self._map = mapper
         self._bands = cut_bands(rows)
         self._states = [
-            _residual.new(band.stop - band.start, columns, span, max_error, with_base)
+            _residual.new(band.stop - band.start, columns, span, max_error, with_base, effort)
             for band in self._bands
         ]
 
@@ -100,6 +102,8 @@ class ResidualEncoder(_Slice):
         Whether every frame comes with a base.
     mapper : callable
         How to go over the bands: `map`, or an executor's `map` for several threads.
+    effort : Effort
+        Which of the three predictors and coders.
 
     Raises
     ------
@@ -108,9 +112,13 @@ class ResidualEncoder(_Slice):
     """
 
     def encode(
-        self, samples: NDArray[np.uint32], base: NDArray[np.uint32] | None, key: bool
+        self,
+        samples: NDArray[np.uint32],
+        base: NDArray[np.uint32] | None,
+        key: bool,
+        bound: int | None = None,
     ) -> tuple[bytes, NDArray[np.uint32]]:
-        """Code the next frame.
+        """Code the next frame; called again before `commit`, code it anew.
 
         Parameters
         ----------
@@ -120,6 +128,8 @@ class ResidualEncoder(_Slice):
             The base layer's decoded frame.
         key : bool
             Code without earlier frames.
+        bound : int, optional
+            Bound of this frame, at most the slice's `max_error`, which it is if not given.
 
         Returns
         -------
@@ -131,25 +141,33 @@ class ResidualEncoder(_Slice):
         Raises
         ------
         FrameError
-            If an array does not fit the slice, a sample is above `span`, or the first frame is
-            not a key frame.
+            If an array does not fit the slice, a sample is above `span`, the first frame is not a
+            key frame, or the bound is not between 0 and `max_error`.
         """
+        bound = self._max_error if bound is None else bound
+        if not 0 <= bound <= self._max_error:
+            raise FrameError(f"bound {bound} of a frame is not between 0 and {self._max_error}")
         self._check(samples)
         self._check_base(base)
         if not key and not self._begun:
             raise FrameError("the first frame of a slice must be a key frame")
 
-        def encode_band(index: int) -> tuple[bytes, bytes]:
-            band = self._bands[index]
-            frame = np.ascontiguousarray(samples[band])
-            return _residual.encode(self._states[index], frame, _cut(base, band), key)
+        decoded = np.empty(self._shape, np.uint32)
 
-        coded = list(self._map(encode_band, range(len(self._bands))))
+        def encode_band(index: int) -> bytes:
+            band, state = self._bands[index], self._states[index]
+            frame = np.ascontiguousarray(samples[band])
+            return _residual.encode(state, frame, _cut(base, band), key, decoded[band], bound)
+
+        payloads = list(self._map(encode_band, range(len(self._bands))))
         self._begun = True
-        payloads = [payload for payload, _ in coded]
         sizes = b"".join(SIZE.pack(len(payload)) for payload in payloads[:-1])
-        decoded = np.frombuffer(b"".join(frame for _, frame in coded), np.uint32)
-        return sizes + b"".join(payloads), decoded.reshape(self._shape)
+        return sizes + b"".join(payloads), decoded
+
+    def commit(self) -> None:
+        """Go on to the next frame: what `encode` returned last is what the decoder will get."""
+        for state in self._states:
+            _residual.commit(state)
 
 
 class ResidualDecoder(_Slice):
@@ -172,16 +190,17 @@ class ResidualDecoder(_Slice):
             raise BitstreamError("a predicted frame came before any key frame of its slice")
         parts = self._split(payload)
 
-        def decode_band(index: int) -> bytes | None:
+        decoded = np.empty(self._shape, np.uint32)
+
+        def decode_band(index: int) -> bool:
             part, band = parts[index], self._bands[index]
-            return _residual.decode(self._states[index], part, _cut(base, band), key)
+            return _residual.decode(self._states[index], part, _cut(base, band), key, decoded[band])
 
         self._begun = False  # after damage only a key frame can follow
-        decoded = list(self._map(decode_band, range(len(self._bands))))
-        if None in decoded:
+        if not all(list(self._map(decode_band, range(len(self._bands))))):
             raise BitstreamError("the residual layer is damaged")
         self._begun = True
-        return np.frombuffer(b"".join(decoded), np.uint32).reshape(self._shape)
+        return decoded
 
     def _split(self, payload: bytes) -> list[bytes]:
         """Return the payload of each band."""

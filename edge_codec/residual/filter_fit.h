@@ -3,12 +3,12 @@
  * Floats are allowed here: the coefficients travel in the payload. Features and target are taken
  * relative to the first tap, so that the coefficients sum to one and a constant is predicted as is.
  */
-#ifndef EDGE_CODEC_RESIDUAL_FIT_H
-#define EDGE_CODEC_RESIDUAL_FIT_H
+#ifndef EDGE_CODEC_FILTER_FIT_H
+#define EDGE_CODEC_FILTER_FIT_H
 
 #include <math.h>
 
-#include "residual_frame.h"
+#include "filter_frame.h"
 
 /* Solves A x = b for a symmetric positive definite A by Cholesky, in place. */
 static int solve(double a[MAX_TAPS][MAX_TAPS], double *b, int n) {
@@ -35,7 +35,8 @@ static int solve(double a[MAX_TAPS][MAX_TAPS], double *b, int n) {
     return 1;
 }
 
-#define FEATURES 36 /* up to 32 taps and the target, a multiple of 4 */
+#define FEATURES 20 /* up to 16 taps and the target, a multiple of 4 */
+#define FIT_VOXELS 4096 /* of a frame that are looked at, about */
 #define CHUNK 128   /* sampled voxels that are summed up at a time, a multiple of 8 */
 
 /* Eight floats; the compiler makes two halves of it where vectors are shorter, with the same sums. */
@@ -73,11 +74,12 @@ WIDE_CLONES static void add_chunk(fit_sums *f, int n, size_t used) {
 
 /* Sums over a sample of the frame; the plane CURRENT holds the frame's own voxels here, as if it
  * were decoded already. Feature n - 1 is the target. */
-static void sum_features(const residual_state *s, const tap *taps, int n, fit_sums *f) {
+static void sum_features(const filter_state *s, const tap *taps, int n, fit_sums *f) {
     const uint32_t *plane[MAX_TAPS];
     for (int i = 0; i < n; i++)
         plane[i] = s->plane[taps[i].plane] + taps[i].dy * (ptrdiff_t)s->stride + taps[i].dx;
-    const size_t step = s->rows * s->columns > 16384 ? 2 : 1;
+    size_t step = 1;
+    while (s->rows * s->columns / (step * step) > 2 * FIT_VOXELS) step++;
     size_t used = 0;
     memset(f, 0, sizeof *f);
     for (size_t row = 0; row < s->rows; row += step) {
@@ -96,7 +98,7 @@ static void sum_features(const residual_state *s, const tap *taps, int n, fit_su
     add_chunk(f, n, used);
 }
 
-static int fit(const residual_state *s, int32_t coefficients[MAX_TAPS]) {
+static int fit(const filter_state *s, int32_t coefficients[MAX_TAPS]) {
     tap taps[MAX_TAPS];
     const int n = list_taps(s, taps), m = n - 1;
     fit_sums f;
