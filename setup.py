@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -30,6 +31,10 @@ NATIVE = {
     "edge_codec.base._tokens": "edge_codec/base/_tokens.c",
 }
 
+# Compiled a second time for processors with AVX2, and chosen when imported.
+AVX2 = {"edge_codec.residual._residual_avx2": "edge_codec/residual/_residual.c"}
+HAS_AVX2_COMPILER = platform.machine() in ("x86_64", "AMD64")
+
 NO_COMPILER = """
 edge-codec: the entropy coder is C and could not be compiled ({error}).
 Install a C compiler and Python's headers, then try again:
@@ -37,6 +42,26 @@ Install a C compiler and Python's headers, then try again:
   Fedora:                   dnf install gcc python3-devel
   macOS:                    xcode-select --install
 """
+
+
+def extension(name: str, source: str, *flags: str) -> Extension:
+    """Return a C extension."""
+    return Extension(
+        name,
+        sources=[source],
+        depends=sorted(map(str, Path("edge_codec").glob("*/*.h"))),
+        include_dirs=["edge_codec/entropy"],
+        # Contraction would make floating-point results depend on the processor; wrapping makes
+        # integer overflow on hostile input defined.
+        extra_compile_args=[
+            "-std=c11",
+            "-O3",
+            "-ffp-contract=off",
+            "-fwrapv",
+            "-Wno-psabi",
+            *flags,
+        ],
+    )
 
 
 class BuildNative(build_ext):
@@ -54,16 +79,8 @@ setup(
     packages=packages,
     package_dir=package_dir,
     ext_modules=[
-        Extension(
-            name,
-            sources=[source],
-            depends=sorted(map(str, Path("edge_codec").glob("*/*.h"))),
-            include_dirs=["edge_codec/entropy"],
-            # Contraction would make floating-point results depend on the processor; wrapping
-            # makes integer overflow on hostile input defined.
-            extra_compile_args=["-std=c11", "-O3", "-ffp-contract=off", "-fwrapv", "-Wno-psabi"],
-        )
-        for name, source in NATIVE.items()
+        *(extension(name, source) for name, source in NATIVE.items()),
+        *(extension(name, source, "-mavx2") for name, source in AVX2.items() if HAS_AVX2_COMPILER),
     ],
     cmdclass={"build_ext": BuildNative},
 )

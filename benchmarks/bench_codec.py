@@ -25,15 +25,18 @@ from edge_codec.metrics.image import psnr, squared_error, ssim
 from edge_codec.runtime.files import decode_stream, encode_stream
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.options import CompressOptions, DecompressOptions
-from edge_codec.spec import ModelId
+from edge_codec.spec import Effort, ModelId
 
-PROFILES: dict[str, tuple[ModelId, int | None]] = {
-    "vqvae": (ModelId.VQVAE, None),
-    "vqvae lossless": (ModelId.VQVAE, 0),
-    "lossless": (ModelId.NONE, 0),
-    "max error 1": (ModelId.NONE, 1),
-    "max error 2": (ModelId.NONE, 2),
-    "max error 4": (ModelId.NONE, 4),
+PROFILES: dict[str, tuple[ModelId, int | None, Effort]] = {
+    "vqvae": (ModelId.VQVAE, None, Effort.DEFAULT),
+    "vqvae lossless fast": (ModelId.VQVAE, 0, Effort.FAST),
+    "vqvae lossless": (ModelId.VQVAE, 0, Effort.DEFAULT),
+    "lossless fast": (ModelId.NONE, 0, Effort.FAST),
+    "lossless": (ModelId.NONE, 0, Effort.DEFAULT),
+    "lossless best": (ModelId.NONE, 0, Effort.BEST),
+    "max error 1": (ModelId.NONE, 1, Effort.DEFAULT),
+    "max error 2": (ModelId.NONE, 2, Effort.DEFAULT),
+    "max error 4": (ModelId.NONE, 4, Effort.DEFAULT),
 }
 COLUMNS = ("case", "profile", "backend", "threads", "bpp", "psnr_db", "ssim", "max_error",
            "encode_ms_p50", "encode_ms_p99", "decode_ms_p50", "decode_ms_p99")  # fmt: skip
@@ -80,12 +83,11 @@ def engines(profile: str, backends: list[str], threads: list[int]) -> list[tuple
 
 def measure(cine: Cine, profile: str, backend: str, threads: int) -> dict[str, Any]:
     """Compress, decompress, compare; return one row."""
-    model, bound = PROFILES[profile]
+    model, bound, effort = PROFILES[profile]
     chosen = "auto" if backend == "none" else backend
     file = io.BytesIO()
-    encoded = encode_stream(
-        cine, file, CompressOptions(model, bound, backend=chosen, threads=threads)
-    )
+    options = CompressOptions(model, bound, backend=chosen, threads=threads, effort=effort)
+    encoded = encode_stream(cine, file, options)
     sink = MemorySink()
     restored = decode_stream(
         file, lambda _: sink, DecompressOptions(backend=chosen, threads=threads)

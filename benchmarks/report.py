@@ -1,4 +1,4 @@
-"""README's tables, from the records of `bench_codec`.
+"""README's tables, from the records of `bench_codec` and `edge-codec bench rd`.
 
     python -m benchmarks.report
 
@@ -8,13 +8,16 @@ A test compares what this prints with what README shows.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import table
+from benchmarks.report_peers import bounded_table, lossless_table
+
 RESULTS = Path(__file__).parent / "results" / "bench_codec.jsonl"
 TIMED_CASE = "SCD0000301"
-BOUNDED = ("lossless", "max error 1", "max error 2", "max error 4")
+BOUNDED = ("lossless fast", "lossless", "lossless best", "max error 1", "max error 2",
+           "max error 4")  # fmt: skip
 
 Row = dict[str, Any]
 Key = tuple[str, str, str, int]
@@ -34,7 +37,7 @@ def rate_table(rows: dict[Key, Row]) -> str:
     head = ("case", "frame", "vqvae PSNR", "SSIM", "bits", *(f"{name}" for name in BOUNDED))
     body = []
     for case in dict.fromkeys(key[0] for key in rows):
-        base = rows[case, "vqvae", "onnxruntime", 1]
+        base = _any(rows, case, "vqvae")
         shape = base["shape_slice_phase_row_column"]
         bounded = [f"{_any(rows, case, profile)['bpp']:.3f}" for profile in BOUNDED]
         body.append(
@@ -47,7 +50,7 @@ def rate_table(rows: dict[Key, Row]) -> str:
                 *bounded,
             ]
         )
-    return _table(head, body)
+    return table(head, body)
 
 
 def time_table(rows: dict[Key, Row]) -> str:
@@ -61,24 +64,18 @@ def time_table(rows: dict[Key, Row]) -> str:
                 for name in ("encode_ms_p50", "encode_ms_p99", "decode_ms_p50", "decode_ms_p99")
             ]
             body.append([profile, "-" if backend == "none" else backend, str(threads), *times])
-    return _table(head, body)
+    return table(head, body)
 
 
 def _any(rows: dict[Key, Row], case: str, profile: str) -> Row:
     return next(row for key, row in rows.items() if key[:2] == (case, profile))
 
 
-def _table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
-    cells = list(head)
-    lines = ["| " + " | ".join(cells) + " |", "|" + "---|" * len(cells)]
-    lines += ["| " + " | ".join(row) + " |" for row in body]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     rows = load()
-    print(rate_table(rows), time_table(rows), sep="\n\n")
+    tables = (rate_table(rows), time_table(rows), lossless_table(), bounded_table())
+    print(*tables, sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ from edge_codec.spec import ModelId, StreamSpec
 
 CHECK = struct.Struct("<I")
 
-# Voxels of all slices that are in work at once; each takes some 30 bytes of state.
-MAX_OPEN_VOXELS = 1 << 26
+# Voxels of all slices that are in work at once; each takes up to some 200 bytes of state.
+MAX_OPEN_VOXELS = 1 << 24
 
 
 def frame_check(samples: NDArray[np.uint32]) -> int:
@@ -261,25 +261,24 @@ def _encode_residual(
     promised, bound = spec.snr_loss_percent > 0, spec.max_error or 0
     while True:
         payload, decoded = coder.encode(samples, base, key, bound)
-        error = _error_within(bound, samples, decoded)
-        variance = float(np.square(error.astype(np.float64)).mean()) if promised else 0.0
-        if variance <= allowed:
+        variance = _variance_within(bound, samples, decoded)
+        if variance <= allowed or not promised:
             coder.commit()
             return payload, decoded
         # Errors grow about as their bound does. It does not fall below sqrt(allowed): enough.
         bound = min(bound - 1, int(bound * math.sqrt(allowed / variance)))
 
 
-def _error_within(
-    bound: int, samples: NDArray[np.uint32], decoded: NDArray[np.uint32]
-) -> NDArray[np.uint32]:
-    """Return how far each voxel is off in the frame that a decoder will make."""
+def _variance_within(bound: int, samples: NDArray[np.uint32], decoded: NDArray[np.uint32]) -> float:
+    """Check each voxel of the frame that a decoder will make; return the mean squared error."""
+    if np.array_equal(samples, decoded):
+        return 0.0
     error = np.maximum(samples, decoded) - np.minimum(samples, decoded)
     if int(error.max()) > bound:
         raise FrameError(
             f"the coded frame breaks its bound of {bound}; this is a defect, report it"
         )
-    return error
+    return float(np.square(error.astype(np.float64)).mean())
 
 
 class Decoder:

@@ -31,11 +31,13 @@ def decode(data: bytes, models: Path | None = None, *, preview: bool = False) ->
     n_phases = 1 + max((phase for _, phase in packets), default=-1)
     voxels = np.empty((header.slices, n_phases, header.rows, header.columns), header.dtype)
     for slice_index in range(header.slices):
-        residual = previous = None
+        residual = open_residual(header)
+        previous = None
         for phase in range(n_phases):
             layers = packets[slice_index, phase]
-            if phase % header.key_interval == 0:
-                residual, previous = ResidualDecoder(header), None
+            key = phase % header.key_interval == 0
+            if key:
+                previous = None
             base = None
             if header.model:
                 previous = tokens.decode(layers[0][4:], header, previous)
@@ -43,10 +45,16 @@ def decode(data: bytes, models: Path | None = None, *, preview: bool = False) ->
                 assert layers[0][:4] == frame_check(base)
             samples = base
             if header.max_error >= 0 and not preview:
-                samples = residual.decode(layers[1][4:], base)
+                samples = residual.decode(layers[1][4:], base, key)
                 assert layers[1][:4] == frame_check(samples)
             voxels[slice_index, phase] = to_voxels(samples, header)
     return voxels
+
+
+def open_residual(header: SimpleNamespace) -> ResidualDecoder:
+    """The decoder of a slice's residual layer."""
+    size = header.rows, header.columns
+    return ResidualDecoder(*size, header.span, header.max_error, header.model > 0, header.effort)
 
 
 def decode_source_headers(data: bytes) -> tuple[bytes, dict[tuple[int, int], bytes]]:

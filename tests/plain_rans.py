@@ -13,6 +13,8 @@ class RansDecoder:
     """Takes symbols from a payload."""
 
     def __init__(self, payload: bytes, lanes: int) -> None:
+        assert len(payload) >= 4 * lanes
+        assert len(payload) % 2 == 0
         self.states = list(struct.unpack_from(f"<{lanes}I", payload))
         assert min(self.states) >= 65536
         self.words = np.frombuffer(payload, "<u2", offset=4 * lanes).tolist()
@@ -21,16 +23,26 @@ class RansDecoder:
     def get(self, starts: Sequence[int]) -> int:
         """The next symbol; `starts` has one entry more than symbols, 65536."""
         lane = self.count % len(self.states)
-        self.count += 1
-        slot = self.states[lane] % 65536
-        symbol = bisect_right(starts, slot) - 1
-        start, freq = starts[symbol], starts[symbol + 1] - starts[symbol]
-        x = freq * (self.states[lane] >> 16) + slot - start
+        symbol = bisect_right(starts, self.states[lane] % 65536) - 1
+        self.advance(lane, starts[symbol], starts[symbol + 1] - starts[symbol])
+        return symbol
+
+    def decide(self, p: int) -> bool:
+        """The next decision, which is yes with probability p / 65536."""
+        lane = self.count % len(self.states)
+        yes = self.states[lane] % 65536 < p
+        self.advance(lane, 0 if yes else p, p if yes else 65536 - p)
+        return yes
+
+    def advance(self, lane: int, start: int, freq: int) -> None:
+        """Take off the symbol that was found."""
+        x = freq * (self.states[lane] >> 16) + self.states[lane] % 65536 - start
         if x < 65536:
+            assert self.at < len(self.words)
             x = x << 16 | self.words[self.at]
             self.at += 1
         self.states[lane] = x
-        return symbol
+        self.count += 1
 
     def finish(self) -> None:
         """Check that the payload held exactly the symbols taken."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import demo, report
+from benchmarks import demo, report, report_peers
 from edge_codec.cli import Console, main
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,9 @@ def test_python_example_runs(tmp_path, monkeypatch):
         exec(compile(example, "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/bitstream.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "docs/bitstream.md", "docs/benchmark.md"]
+)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#]+)\)", text):
@@ -73,6 +75,8 @@ def test_tables_are_those_of_the_records():
     rows = report.load()
     assert report.rate_table(rows) in README
     assert report.time_table(rows) in README
+    assert report_peers.lossless_table() in README
+    assert report_peers.bounded_table() in README
 
 
 def test_demo_prints_what_is_pasted_and_draws(tmp_path, capsys):

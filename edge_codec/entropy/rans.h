@@ -214,7 +214,12 @@ RANS_HELPER int rans_decoder_finish(const rans_decoder *decoder) {
 
 #if defined(__GNUC__) || defined(__clang__)
 #define RANS_VECTORS 1
-typedef uint16_t rans_vector __attribute__((vector_size(16))); /* SSE2, NEON, or emulated */
+#if defined(__AVX2__)
+#define RANS_WIDTH 16 /* symbols in a vector */
+#else
+#define RANS_WIDTH 8 /* SSE2, NEON, or emulated */
+#endif
+typedef uint16_t rans_vector __attribute__((vector_size(2 * RANS_WIDTH)));
 #endif
 
 typedef struct {
@@ -236,14 +241,17 @@ RANS_HELPER void adaptive_init(adaptive_cdf *model, unsigned used) {
 /* The symbol that a slot (rans_peek) belongs to: how many starts are not above it, less one. */
 RANS_INLINE unsigned adaptive_find(const adaptive_cdf *model, uint32_t slot) {
 #if defined(RANS_VECTORS)
-    rans_vector low, high;
-    memcpy(&low, model->cdf, sizeof low);
-    memcpy(&high, model->cdf + 8, sizeof high);
-    const rans_vector key = {0}, all = key + (uint16_t)slot;
-    const rans_vector found = key - (rans_vector)(low <= all) - (rans_vector)(high <= all);
-    uint64_t halves[2];
-    memcpy(halves, &found, sizeof halves);
-    return (unsigned)(((halves[0] + halves[1]) * 0x0001000100010001u) >> 48) - 1u;
+    const rans_vector none = {0}, all = none + (uint16_t)slot;
+    rans_vector found = none;
+    for (unsigned first = 0; first < ADAPTIVE_SYMBOLS; first += RANS_WIDTH) {
+        rans_vector starts;
+        memcpy(&starts, model->cdf + first, sizeof starts);
+        found -= (rans_vector)(starts <= all);
+    }
+    uint64_t part[RANS_WIDTH / 4], sum = 0;
+    memcpy(part, &found, sizeof part);
+    for (unsigned i = 0; i < RANS_WIDTH / 4; i++) sum += part[i];
+    return (unsigned)((sum * 0x0001000100010001u) >> 48) - 1u;
 #else
     unsigned below = 0;
     for (unsigned i = 0; i < ADAPTIVE_SYMBOLS; i++) below += model->cdf[i] <= (uint16_t)slot;
@@ -272,19 +280,20 @@ RANS_INLINE unsigned adaptive_rate(unsigned count) { return ADAPTIVE_RATES[count
  * Compilers turn the plain loop into branches; hence the vectors where there are any. */
 RANS_INLINE void adaptive_step(uint16_t cdf[ADAPTIVE_SYMBOLS], unsigned symbol, unsigned rate) {
 #if defined(RANS_VECTORS)
-    const rans_vector index = {0, 1, 2, 3, 4, 5, 6, 7};
-    for (unsigned half = 0; half < ADAPTIVE_SYMBOLS; half += 8) {
-        rans_vector value;
-        memcpy(&value, cdf + half, sizeof value);
-        const rans_vector i = index + (uint16_t)half;
+    static const uint16_t numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    for (unsigned first = 0; first < ADAPTIVE_SYMBOLS; first += RANS_WIDTH) {
+        rans_vector value, i;
+        memcpy(&value, cdf + first, sizeof value);
+        memcpy(&i, numbers + first, sizeof i);
         const rans_vector upper = (rans_vector)(i > (uint16_t)symbol);
         /* upper: 65535 - (65536 - F * (16 - i)) = (F * 16 - 1) - F * i, which is the complement of
          * F * i - F * 16 */
-        const rans_vector bound = (i * (uint16_t)ADAPTIVE_FLOOR - (upper & (uint16_t)(ADAPTIVE_FLOOR * 16)));
+        const rans_vector bound =
+            i * (uint16_t)ADAPTIVE_FLOOR - (upper & (uint16_t)(ADAPTIVE_FLOOR * 16));
         value ^= upper;
         value -= (value - (bound ^ upper)) >> (uint16_t)rate;
         value ^= upper;
-        memcpy(cdf + half, &value, sizeof value);
+        memcpy(cdf + first, &value, sizeof value);
     }
 #else
     for (unsigned i = 0; i < ADAPTIVE_SYMBOLS; i++) {

@@ -1,16 +1,25 @@
 /* The residual layer's coder: Python bindings, payload head, raw frames.
  *
- * Specified in docs/bitstream.md; edge_codec/residual/reference.py is the plain twin.
+ * Specified in docs/bitstream.md; tests/plain_residual.py is the plain twin.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "filter_code.h"
-#include "local_code.h"
+#include "local_loop.h"
 
 enum { MODE_CODED = 0, MODE_RAW = 1, MODE_BOUND = 2 };
 
-static const char CAPSULE[] = "edge_codec.residual";
+/* The same source makes two modules: this one, and one that is compiled for AVX2. */
+#ifdef __AVX2__
+#define NAME "_residual_avx2"
+#define INIT PyInit__residual_avx2
+#else
+#define NAME "_residual"
+#define INIT PyInit__residual
+#endif
+
+static const char CAPSULE[] = "edge_codec.residual." NAME;
 
 /* The coder of one band: a filter that is sent (fast), or filters that both sides fit. */
 typedef struct {
@@ -329,15 +338,13 @@ static PyObject *py_decode(PyObject *self, PyObject *args) {
     return status == RESIDUAL_NO_MEMORY ? PyErr_NoMemory() : PyBool_FromLong(status == RESIDUAL_OK);
 }
 
-/* Tests compare the code paths of processors. */
-static PyObject *py_use_avx2(PyObject *self, PyObject *wanted) {
-    (void)self;
-#ifdef HAS_AVX2
-    use_avx2 = PyObject_IsTrue(wanted) && __builtin_cpu_supports("avx2");
+static PyObject *py_has_avx2(PyObject *self, PyObject *none) {
+    (void)self, (void)none;
+#if defined(__x86_64__) && defined(__GNUC__)
+    return PyBool_FromLong(__builtin_cpu_supports("avx2"));
 #else
-    (void)wanted;
+    Py_RETURN_FALSE;
 #endif
-    return PyBool_FromLong(use_avx2);
 }
 
 static PyMethodDef METHODS[] = {
@@ -346,19 +353,16 @@ static PyMethodDef METHODS[] = {
      "encode(state, frame, base, key, decoded, bound) -> payload; again until commit"},
     {"commit", py_commit, METH_O, "commit(state): go on to the next frame"},
     {"decode", py_decode, METH_VARARGS, "decode(state, payload, base, key, decoded) -> whether it could be"},
-    {"use_avx2", py_use_avx2, METH_O, "use_avx2(wanted) -> whether it is used from now on"},
+    {"has_avx2", py_has_avx2, METH_NOARGS, "has_avx2() -> whether the processor has AVX2"},
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef MODULE = {
-    PyModuleDef_HEAD_INIT, "_residual", "Native coder of the residual layer.", 0, METHODS,
+    PyModuleDef_HEAD_INIT, NAME, "Native coder of the residual layer.", 0, METHODS,
     NULL, NULL, NULL, NULL,
 };
 
-PyMODINIT_FUNC PyInit__residual(void) {
-#ifdef HAS_AVX2
-    use_avx2 = __builtin_cpu_supports("avx2");
-#endif
+PyMODINIT_FUNC INIT(void) {
     fill_classes();
     fill_curves();
     return PyModule_Create(&MODULE);

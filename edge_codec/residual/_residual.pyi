@@ -1,25 +1,29 @@
-from typing import Any
+from typing import NewType
 
 import numpy as np
 from numpy.typing import NDArray
 
+State = NewType("State", object)
+
 def new(
-    rows: int, columns: int, span: int, bound: int, with_base: bool, effort: int
-) -> Any: ...
+    rows: int, columns: int, span: int, bound: int, with_base: bool, effort: int, /
+) -> State: ...
 def encode(
-    state: Any,
+    state: State,
     frame: NDArray[np.uint32],
     base: NDArray[np.uint32] | None,
     key: bool,
     decoded: NDArray[np.uint32],
     bound: int,
+    /,
 ) -> bytes: ...
-def commit(state: Any) -> None: ...
+def commit(state: State, /) -> None: ...
 def decode(
-    state: Any,
+    state: State,
     payload: bytes,
     base: NDArray[np.uint32] | None,
     key: bool,
     decoded: NDArray[np.uint32],
+    /,
 ) -> bool: ...
-def use_avx2(wanted: bool) -> bool: ...
+def has_avx2() -> bool: ...

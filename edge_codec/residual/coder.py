@@ -1,15 +1,14 @@
 """Codes the frames of one slice against their prediction, with a bound on every voxel.
 
-A voxel is predicted by a linear filter over decoded voxels: ten before it in the frame, thirteen
-around its place in the previous frame, five in the one before that, and five of the base layer
-where there is one. The encoder fits the filter to each frame by least squares and sends it; both
-sides evaluate it in integers. What is left, divided by 2N + 1 and rounded, so that no voxel is off
-by more than N, is coded by one of 48 adaptive distributions, chosen by how large the differences
-around the voxel and at its place in the previous frame were.
+A voxel is predicted from decoded voxels: before it in the frame, around its place in up to three
+earlier frames, and of the base layer where there is one. What is left, divided by 2N + 1 and
+rounded, so that no voxel is off by more than N, is coded by how large such differences were around
+it. The three efforts differ in both: a filter that is sent, filters that both sides fit to each
+block, and three of those with every binary decision mixed from what each says.
 
 A frame is cut into horizontal bands that know nothing of each other, so that several threads can
-share it without changing a bit. The arithmetic is in C (`_residual.c`); `reference.py` is the same
-in plain Python; `docs/bitstream.md` specifies the bytes.
+share it without changing a bit. The arithmetic is in C (`_residual.c`); `docs/bitstream.md`
+specifies the bytes, and the tests hold the same in plain Python.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge_codec.engine import Mapper
 from edge_codec.errors import BitstreamError, FrameError, SpecError
-from edge_codec.residual import _residual
+from edge_codec.residual.native import native
 from edge_codec.spec import MAX_SIDE, Effort
 
 BAND_ROWS = 96
@@ -66,7 +65,7 @@ class _Slice:
         self._map = mapper
         self._bands = cut_bands(rows)
         self._states = [
-            _residual.new(band.stop - band.start, columns, span, max_error, with_base, effort)
+            native.new(band.stop - band.start, columns, span, max_error, with_base, effort)
             for band in self._bands
         ]
 
@@ -157,7 +156,7 @@ class ResidualEncoder(_Slice):
         def encode_band(index: int) -> bytes:
             band, state = self._bands[index], self._states[index]
             frame = np.ascontiguousarray(samples[band])
-            return _residual.encode(state, frame, _cut(base, band), key, decoded[band], bound)
+            return native.encode(state, frame, _cut(base, band), key, decoded[band], bound)
 
         payloads = list(self._map(encode_band, range(len(self._bands))))
         self._begun = True
@@ -167,7 +166,7 @@ class ResidualEncoder(_Slice):
     def commit(self) -> None:
         """Go on to the next frame: what `encode` returned last is what the decoder will get."""
         for state in self._states:
-            _residual.commit(state)
+            native.commit(state)
 
 
 class ResidualDecoder(_Slice):
@@ -194,7 +193,7 @@ class ResidualDecoder(_Slice):
 
         def decode_band(index: int) -> bool:
             part, band = parts[index], self._bands[index]
-            return _residual.decode(self._states[index], part, _cut(base, band), key, decoded[band])
+            return native.decode(self._states[index], part, _cut(base, band), key, decoded[band])
 
         self._begun = False  # after damage only a key frame can follow
         if not all(list(self._map(decode_band, range(len(self._bands))))):

@@ -52,7 +52,7 @@ static inline double lane_sum(float8 v) {
 }
 
 /* Adds the products of the chunk's features; unused places of the chunk are 0. */
-WIDE_CLONES static void add_chunk(fit_sums *f, int n, size_t used) {
+static void add_chunk(fit_sums *f, int n, size_t used) {
     for (int i = 0; i < n; i++) {
         for (int j = i & ~3; j < n; j += 4) {
             float8 sum0 = {0}, sum1 = {0}, sum2 = {0}, sum3 = {0};

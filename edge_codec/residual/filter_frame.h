@@ -9,12 +9,6 @@
 
 #include "symbols.h"
 
-#if defined(__GNUC__) && defined(__x86_64__) && !defined(__clang__)
-#define WIDE_CLONES __attribute__((target_clones("avx2", "default")))
-#else
-#define WIDE_CLONES
-#endif
-
 #define PAD 2            /* taps reach two voxels far */
 #define MAX_TAPS 17
 #define COEFFICIENT_BITS 12
@@ -168,7 +162,7 @@ static void close_frame(filter_state *s) {
 /* Whether sums of products fit 32 bits: weights sum to at most 2^15 - 1, see get_coefficients. */
 RANS_INLINE int is_narrow(const filter_state *s) { return s->span <= 0xFFFF; }
 
-WIDE_CLONES static void add_tap_narrow(int32_t *sum, const uint32_t *x, int32_t weight, size_t n) {
+static void add_tap_narrow(int32_t *sum, const uint32_t *x, int32_t weight, size_t n) {
     for (size_t i = 0; i < n; i++) sum[i] += weight * (int32_t)x[i];
 }
 
@@ -178,7 +172,7 @@ static void add_tap(int64_t *sum, const uint32_t *x, int64_t weight, size_t n) {
 
 /* Mean magnitude of the coded differences around a voxel, in units of 2^-ENERGY_BITS: weights sum
  * to 14, and an eighth is added to make 16. A key frame has its own ones only, which sum to 8. */
-WIDE_CLONES static void find_energy(uint32_t *energy, const uint32_t *error, const uint32_t *before,
+static void find_energy(uint32_t *energy, const uint32_t *error, const uint32_t *before,
                                     size_t stride, size_t n, int key) {
     const uint32_t *up = error - stride, *above = before - stride, *below = before + stride;
     for (size_t i = 0; i < n; i++) {

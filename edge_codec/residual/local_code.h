@@ -165,33 +165,9 @@ static void open_local_row(local_coder *c, size_t row, int best) {
     open_left(s, row);
     predict_local_row(s, row);
     for (int k = 0; k <= s->n_filters; k++)
-        CHOOSE(sum_errors)(c->row_error[k], c->error[k] + begin, c->error_before[k] + begin,
+        sum_errors(c->row_error[k], c->error[k] + begin, c->error_before[k] + begin,
                            s->stride, s->columns);
     if (best) sum_wide(c, begin);
-}
-
-#define KERNEL(name) name##_plain
-#define KERNEL_TARGET
-#include "local_loop.h"
-#undef KERNEL
-#undef KERNEL_TARGET
-
-#ifdef HAS_AVX2
-#define KERNEL_AVX2
-#define KERNEL(name) name##_avx2
-#define KERNEL_TARGET __attribute__((target("avx2")))
-#include "local_loop.h"
-#undef KERNEL
-#undef KERNEL_TARGET
-#undef KERNEL_AVX2
-#endif
-
-static int encode_local(local_coder *c, uint32_t bound, const uint32_t *frame, symbol_writer *w) {
-    return CHOOSE(encode_local)(c, bound, frame, w);
-}
-
-static int decode_local(local_coder *c, uint32_t bound, symbol_reader *r) {
-    return CHOOSE(decode_local)(c, bound, r);
 }
 
 #endif

@@ -7,40 +7,7 @@
 #ifndef EDGE_CODEC_LOCAL_FIT_H
 #define EDGE_CODEC_LOCAL_FIT_H
 
-#include <math.h>
-
-#include "local_frame.h"
-
-#define COARSE_LIMIT 723 /* 64 squares, weighted by 15 down and 3 across, fit 32 bits */
-#define RIDGE_SHARE 0x1p-16 /* of the mean of the diagonal */
-#define RIDGE_LEAST 8.0
-
-typedef double double4 __attribute__((vector_size(32)));
-typedef int64_t long4 __attribute__((vector_size(32)));
-typedef int32_t int4 __attribute__((vector_size(16)));
-
-#define KERNEL(name) name##_plain
-#define KERNEL_TARGET
 #include "local_kernels.h"
-#undef KERNEL
-#undef KERNEL_TARGET
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
-#define HAS_AVX2
-#define KERNEL_AVX2
-#define KERNEL(name) name##_avx2
-#define KERNEL_TARGET __attribute__((target("avx2")))
-#include "local_kernels.h"
-#undef KERNEL
-#undef KERNEL_TARGET
-#undef KERNEL_AVX2
-#define CHOOSE(name) (use_avx2 ? name##_avx2 : name##_plain)
-#else
-#define CHOOSE(name) name##_plain
-#endif
-
-static int use_avx2; /* set once at import; tests set it to compare */
 
 /* Writes the sums of one row of blocks, of the frame in work or of the one before it. */
 static void sum_row(const local_state *s, const block_sums *b, size_t block_row, int before,
@@ -57,7 +24,7 @@ static void sum_row(const local_state *s, const block_sums *b, size_t block_row,
             const local_tap target = {NOW, 0, 0}, *t = i ? &s->taps[i] : &target;
             const local_tap *first = &s->taps[0];
             const size_t place = place_of(s, row, 0);
-            CHOOSE(difference)(
+            difference(
                 s->coarse[t->plane + before] + place + t->dy * (ptrdiff_t)s->stride + t->dx,
                 s->coarse[first->plane + before] + place + first->dy * (ptrdiff_t)s->stride + first->dx,
                 to, s->columns);
@@ -65,9 +32,9 @@ static void sum_row(const local_state *s, const block_sums *b, size_t block_row,
         }
     }
     if (b->log_side == 2)
-        CHOOSE(products_4)(s->feature, stride, b->features, out + SPACE, b->stride);
+        products_4(s->feature, stride, b->features, out + SPACE, b->stride);
     else
-        CHOOSE(products_8)(s->feature, stride, rows, b->features, out + SPACE, b->stride);
+        products_8(s->feature, stride, rows, b->features, out + SPACE, b->stride);
 }
 
 /* Adds up the window around each block of a row: weights fall linearly to 0 with the distance in
@@ -83,10 +50,10 @@ static void sum_windows(const local_state *s, block_sums *b, const local_filter 
         if (d < 0) now[d + 2] = inside ? b->now + (size_t)(row % 3) * b->size : b->zero;
     }
     if (f->window == 1) {
-        CHOOSE(add_down_1)(b->down, before, now, size);
+        add_down_1(b->down, before, now, size);
     } else {
-        CHOOSE(add_down_2)(b->threes, before, now, size);
-        CHOOSE(add_three)(b->down + 1, b->threes + 1, size - 2);
+        add_down_2(b->threes, before, now, size);
+        add_three(b->down + 1, b->threes + 1, size - 2);
     }
 }
 
@@ -95,9 +62,9 @@ static void fit_filter(local_state *s, local_filter *f, size_t block_row) {
     block_sums *b = &s->sums[f->sums];
     sum_windows(s, b, f, block_row);
     for (size_t block = 0; block < b->columns; block += 4) {
-        CHOOSE(add_across)(b->down + SPACE + block, b->stride, pair_of(f->features, 0),
+        add_across(b->down + SPACE + block, b->stride, pair_of(f->features, 0),
                            f->window == 1 ? 2 : 1, s->matrix);
-        CHOOSE(solve_four)(s->matrix, f->features, f->taps + block, b->stride);
+        solve_four(s->matrix, f->features, f->taps + block, b->stride);
     }
 }
 
@@ -131,7 +98,7 @@ static void predict_local_row(local_state *s, size_t row) {
                              : s->plane[t->plane] + place_of(s, row, 0) +
                                    t->dy * (ptrdiff_t)s->stride + t->dx;
         }
-        CHOOSE(predict_row)(f->row, planes, f->taps, b->stride, f->features, b->log_side, s->columns);
+        predict_row(f->row, planes, f->taps, b->stride, f->features, b->log_side, s->columns);
     }
 }
 

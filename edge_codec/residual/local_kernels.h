@@ -1,14 +1,33 @@
-/* The arithmetic that takes the time, for the processor that KERNEL and KERNEL_TARGET name.
+/* The arithmetic of the local filters that takes the time.
  *
- * Included once for each kind of processor. Integers are exact in any order; doubles are computed
- * voxel by voxel and block by block in the order of docs/bitstream.md, so every kind gives the same
- * bits. A vector holds the same quantity of four neighboring voxels or blocks.
+ * Integers are exact in any order; doubles are computed voxel by voxel and block by block in the order
+ * of docs/bitstream.md, so that every processor gives the same bits. A vector holds the same quantity
+ * of four neighboring voxels or blocks.
  */
+#ifndef EDGE_CODEC_LOCAL_KERNELS_H
+#define EDGE_CODEC_LOCAL_KERNELS_H
+
+#include <math.h>
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+#include "local_frame.h"
+
+#define COARSE_LIMIT 723 /* 64 squares, weighted by 15 down and 3 across, fit 32 bits */
+#define RIDGE_SHARE 0x1p-16 /* of the mean of the diagonal */
+#define RIDGE_LEAST 8.0
+
+typedef double double4 __attribute__((vector_size(32)));
+typedef int64_t long4 __attribute__((vector_size(32)));
+typedef int32_t int4 __attribute__((vector_size(16)));
+
 
 /* out[pair][block] = the sum over a block of the products of two features, for a row of blocks.
  * Features are 0 beyond the frame, up to a multiple of 64 columns. */
-#ifdef KERNEL_AVX2
-KERNEL_TARGET static void KERNEL(products_4)(const int16_t *feature, size_t stride, int n,
+#ifdef __AVX2__
+static void products_4(const int16_t *feature, size_t stride, int n,
                                              int32_t *out, size_t out_stride) {
     const size_t size = 4 * stride;
     for (size_t x = 0; x < stride; x += 32) {
@@ -36,7 +55,7 @@ KERNEL_TARGET static void KERNEL(products_4)(const int16_t *feature, size_t stri
     }
 }
 
-KERNEL_TARGET static void KERNEL(products_8)(const int16_t *feature, size_t stride, size_t rows,
+static void products_8(const int16_t *feature, size_t stride, size_t rows,
                                              int n, int32_t *out, size_t out_stride) {
     const size_t size = rows * stride;
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
@@ -64,7 +83,7 @@ KERNEL_TARGET static void KERNEL(products_8)(const int16_t *feature, size_t stri
     }
 }
 #else
-KERNEL_TARGET static void KERNEL(products)(const int16_t *feature, size_t stride, size_t rows, int n,
+static void products(const int16_t *feature, size_t stride, size_t rows, int n,
                                            int32_t *out, size_t out_stride, size_t side) {
     const size_t size = rows * stride;
     for (int i = 0; i < n; i++) {
@@ -82,19 +101,19 @@ KERNEL_TARGET static void KERNEL(products)(const int16_t *feature, size_t stride
     }
 }
 
-KERNEL_TARGET static void KERNEL(products_4)(const int16_t *feature, size_t stride, int n,
+static void products_4(const int16_t *feature, size_t stride, int n,
                                              int32_t *out, size_t out_stride) {
-    KERNEL(products)(feature, stride, 4, n, out, out_stride, 4);
+    products(feature, stride, 4, n, out, out_stride, 4);
 }
 
-KERNEL_TARGET static void KERNEL(products_8)(const int16_t *feature, size_t stride, size_t rows,
+static void products_8(const int16_t *feature, size_t stride, size_t rows,
                                              int n, int32_t *out, size_t out_stride) {
-    KERNEL(products)(feature, stride, rows, n, out, out_stride, 8);
+    products(feature, stride, rows, n, out, out_stride, 8);
 }
 #endif
 
 /* One row of a feature: the tap less the first one, between limits. */
-KERNEL_TARGET static void KERNEL(difference)(const int16_t *x, const int16_t *reference,
+static void difference(const int16_t *x, const int16_t *reference,
                                              int16_t *out, size_t n) {
     for (size_t i = 0; i < n; i++) {
         int16_t d = (int16_t)(x[i] - reference[i]);
@@ -105,24 +124,24 @@ KERNEL_TARGET static void KERNEL(difference)(const int16_t *x, const int16_t *re
 
 /* out = the sum of rows of blocks with weights that fall linearly from the middle row: those of the
  * previous frame, b, around the row, and twice those of the frame in work, n, above it. */
-KERNEL_TARGET static void KERNEL(add_down_1)(int32_t *out, const int32_t *const b[5],
+static void add_down_1(int32_t *out, const int32_t *const b[5],
                                              const int32_t *const n[2], size_t size) {
     for (size_t i = 0; i < size; i++)
         out[i] = 2 * (b[2][i] + n[1][i]) + b[1][i] + b[3][i];
 }
 
-KERNEL_TARGET static void KERNEL(add_down_2)(int32_t *out, const int32_t *const b[5],
+static void add_down_2(int32_t *out, const int32_t *const b[5],
                                              const int32_t *const n[2], size_t size) {
     for (size_t i = 0; i < size; i++)
         out[i] = 3 * b[2][i] + 2 * (b[1][i] + b[3][i] + n[0][i]) + b[0][i] + b[4][i] + 4 * n[1][i];
 }
 
 /* to[i] = from[i - 1] + from[i] + from[i + 1] */
-KERNEL_TARGET static void KERNEL(add_three)(int32_t *to, const int32_t *from, size_t n) {
+static void add_three(int32_t *to, const int32_t *from, size_t n) {
     for (size_t i = 0; i < n; i++) to[i] = from[i - 1] + from[i] + from[i + 1];
 }
 
-RANS_INLINE KERNEL_TARGET double4 KERNEL(load_integers)(const int32_t *from) {
+RANS_INLINE double4 load_integers(const int32_t *from) {
     int4 x;
     memcpy(&x, from, sizeof x);
     return __builtin_convertvector(x, double4);
@@ -130,25 +149,25 @@ RANS_INLINE KERNEL_TARGET double4 KERNEL(load_integers)(const int32_t *from) {
 
 /* The sums of the windows around four blocks: of a window of 1 block to each side over the sums
  * down, of 2 over threes of them. */
-KERNEL_TARGET static void KERNEL(add_across)(const int32_t *down, size_t stride, size_t pairs,
+static void add_across(const int32_t *down, size_t stride, size_t pairs,
                                              double middle, double *matrix) {
     for (size_t pair = 0; pair < pairs; pair++, down += stride) {
-        const double4 sum = KERNEL(load_integers)(down - 1) + KERNEL(load_integers)(down + 1) +
-                            KERNEL(load_integers)(down) * middle;
+        const double4 sum = load_integers(down - 1) + load_integers(down + 1) +
+                            load_integers(down) * middle;
         memcpy(matrix + 4 * pair, &sum, sizeof sum);
     }
 }
 
-RANS_INLINE KERNEL_TARGET double4 KERNEL(load)(const double *from) {
+RANS_INLINE double4 load(const double *from) {
     double4 v;
     memcpy(&v, from, sizeof v);
     return v;
 }
 
 /* 1 / sqrt(x), or 0 where x is not above 0. */
-RANS_INLINE KERNEL_TARGET double4 KERNEL(inverse_root)(double4 x) {
+RANS_INLINE double4 inverse_root(double4 x) {
     double4 root = {0};
-#ifdef KERNEL_AVX2
+#ifdef __AVX2__
     root = (double4)_mm256_sqrt_pd((__m256d)x);
 #else
     for (int i = 0; i < 4; i++) root[i] = x[i] > 0 ? sqrt(x[i]) : 1;
@@ -162,17 +181,17 @@ RANS_INLINE KERNEL_TARGET double4 KERNEL(inverse_root)(double4 x) {
 
 /* Rows `first` to `first + size - 1` of Cholesky's factor, side by side, so that each row before them
  * is read once and sums need not wait for one another. Row n is the right side: it has no diagonal. */
-RANS_INLINE KERNEL_TARGET void KERNEL(factor_column)(double *const *rows, int j, int first,
+RANS_INLINE void factor_column(double *const *rows, int j, int first,
                                                      int size, double4 *inverse, int diagonal) {
     double4 sum[4] = {{0}};
 #pragma GCC unroll 4
-    for (int r = 0; r < size; r++) sum[r] = KERNEL(load)(rows[first + r] + 4 * j);
+    for (int r = 0; r < size; r++) sum[r] = load(rows[first + r] + 4 * j);
     for (int k = 1; k < j; k++) {
-        const double4 x = KERNEL(load)(rows[j] + 4 * k);
+        const double4 x = load(rows[j] + 4 * k);
 #pragma GCC unroll 4
-        for (int r = 0; r < size; r++) sum[r] -= KERNEL(load)(rows[first + r] + 4 * k) * x;
+        for (int r = 0; r < size; r++) sum[r] -= load(rows[first + r] + 4 * k) * x;
     }
-    if (diagonal) inverse[j] = KERNEL(inverse_root)(sum[0]);
+    if (diagonal) inverse[j] = inverse_root(sum[0]);
 #pragma GCC unroll 4
     for (int r = 0; r < size; r++) {
         sum[r] *= inverse[j];
@@ -180,39 +199,39 @@ RANS_INLINE KERNEL_TARGET void KERNEL(factor_column)(double *const *rows, int j,
     }
 }
 
-RANS_INLINE KERNEL_TARGET void KERNEL(factor_rows)(double *const *rows, int n, int first, int size,
+RANS_INLINE void factor_rows(double *const *rows, int n, int first, int size,
                                                    double4 *inverse) {
-    for (int j = 1; j < first; j++) KERNEL(factor_column)(rows, j, first, size, inverse, 0);
+    for (int j = 1; j < first; j++) factor_column(rows, j, first, size, inverse, 0);
 #pragma GCC unroll 4
     for (int r = 0; r < size; r++)
         if (first + r < n)
-            KERNEL(factor_column)(rows, first + r, first + r, size - r, inverse, 1);
+            factor_column(rows, first + r, first + r, size - r, inverse, 1);
 }
 
 /* Solves for the filters of four blocks: Cholesky's factor takes the place of the matrix. */
-KERNEL_TARGET static void KERNEL(solve_four)(double *matrix, int n, double *taps, size_t stride) {
+static void solve_four(double *matrix, int n, double *taps, size_t stride) {
     double4 trace = {0}, inverse[MAX_LOCAL_TAPS], y[MAX_LOCAL_TAPS];
     double *rows[MAX_LOCAL_TAPS + 1];
-    for (int i = 1; i < n; i++) trace += KERNEL(load)(AT(i, i));
+    for (int i = 1; i < n; i++) trace += load(AT(i, i));
     const double4 ridge = trace * RIDGE_SHARE / (double)n + RIDGE_LEAST;
     for (int i = 1; i < n; i++) {
-        const double4 diagonal = KERNEL(load)(AT(i, i)) + ridge;
+        const double4 diagonal = load(AT(i, i)) + ridge;
         memcpy(AT(i, i), &diagonal, sizeof diagonal);
-        y[i] = KERNEL(load)(AT(i, 0));
+        y[i] = load(AT(i, 0));
         rows[i] = AT(i, 0);
     }
     rows[n] = (double *)y;
     int first = 1;
     switch (n % 4) {
-    case 1: KERNEL(factor_rows)(rows, n, first, 1, inverse); break;
-    case 2: KERNEL(factor_rows)(rows, n, first, 2, inverse); break;
-    case 3: KERNEL(factor_rows)(rows, n, first, 3, inverse); break;
+    case 1: factor_rows(rows, n, first, 1, inverse); break;
+    case 2: factor_rows(rows, n, first, 2, inverse); break;
+    case 3: factor_rows(rows, n, first, 3, inverse); break;
     }
-    for (first += n % 4; first <= n; first += 4) KERNEL(factor_rows)(rows, n, first, 4, inverse);
+    for (first += n % 4; first <= n; first += 4) factor_rows(rows, n, first, 4, inverse);
     double4 reference = {1, 1, 1, 1};
     for (int i = n - 1; i >= 1; i--) {
         const double4 x = y[i] * inverse[i];
-        for (int k = 1; k < i; k++) y[k] -= KERNEL(load)(AT(i, k)) * x;
+        for (int k = 1; k < i; k++) y[k] -= load(AT(i, k)) * x;
         memcpy(taps + (size_t)i * stride, &x, sizeof x);
         reference -= x;
     }
@@ -222,23 +241,25 @@ KERNEL_TARGET static void KERNEL(solve_four)(double *matrix, int n, double *taps
 #undef AT
 
 /* row += the tap's weight in each block times the voxels it lies on; blocks are 1 << log_side wide. */
-KERNEL_TARGET static void KERNEL(predict_row)(double *row, const double *const *planes,
+static void predict_row(double *row, const double *const *planes,
                                               const double *taps, size_t stride, int n,
                                               int log_side, size_t columns) {
     for (size_t x = 0; x < columns; x += 4) {
         const double *weight = taps + (x >> log_side);
         double4 sum = {0};
         for (int i = 0; i < n; i++, weight += stride)
-            if (planes[i]) sum += KERNEL(load)(planes[i] + x) * *weight;
+            if (planes[i]) sum += load(planes[i] + x) * *weight;
         memcpy(row + x, &sum, sizeof sum);
     }
 }
 
 /* What the rows above and the previous frame say of how well a row will be predicted. */
-KERNEL_TARGET static void KERNEL(sum_errors)(uint32_t *sum, const uint32_t *error,
+static void sum_errors(uint32_t *sum, const uint32_t *error,
                                              const uint32_t *before, size_t stride, size_t n) {
     const uint32_t *up = error - stride, *above = before - stride, *below = before + stride;
     for (size_t i = 0; i < n; i++)
         sum[i] = 3 * up[i] + 2 * (up[i - 1] + up[i + 1]) + error[i - 2 * stride] + 2 * before[i] +
                  before[i + 1] + before[i - 1] + above[i] + below[i];
 }
+
+#endif

@@ -25,15 +25,26 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
     rng = np.random.default_rng(20_261_121)
     y, x = np.mgrid[:24, :20]
     beat = np.array(
-        [[500 + 300 * np.sin(x / 4 + p / 2 + s) * np.cos(y / 5) for p in range(5)] for s in (0, 1)]
+        [[500 + 300 * np.sin(x / 4 + p / 2 + s) * np.cos(y / 5) for p in range(7)] for s in (0, 1)]
     )
     heart = (beat + rng.normal(0, 5, beat.shape)).astype(np.int16)
     signed = rng.integers(-(2**31), 2**31, (1, 2, 5, 7)).astype(np.int32)
     return {
+        "fast": (edge_codec.Cine.from_array(heart), {"effort": "fast"}),
         "lossless": (edge_codec.Cine.from_array(heart), {}),
+        "best": (edge_codec.Cine.from_array(heart), {"effort": "best"}),
+        "best_max_error_2": (
+            edge_codec.Cine.from_array(heart),
+            {"effort": "best", "max_error": 2},
+        ),
+        "snr_loss": (edge_codec.Cine.from_array(heart), {"snr_loss_percent": 10.0}),
         "max_error_3": (edge_codec.Cine.from_array(heart), {"max_error": 3}),
         "vqvae": (edge_codec.Cine.from_array(heart), {"model": "vqvae", "max_error": None}),
         "vqvae_lossless": (edge_codec.Cine.from_array(heart), {"model": "vqvae"}),
+        "vqvae_best": (
+            edge_codec.Cine.from_array(heart),
+            {"model": "vqvae", "effort": "best"},
+        ),
         "int32_noise": (edge_codec.Cine.from_array(signed), {}),
         "one_voxel": (edge_codec.Cine.from_array(np.full((1, 1, 1, 1), 7, np.uint8)), {}),
     }

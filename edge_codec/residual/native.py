@@ -1,0 +1,17 @@
+"""The native coder that suits the processor: one source, compiled without and with AVX2.
+
+Both give the same bits; tests compare them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_codec.residual import _residual
+
+if TYPE_CHECKING:
+    native = _residual
+elif _residual.has_avx2():
+    from edge_codec.residual import _residual_avx2 as native
+else:
+    native = _residual
