@@ -21,7 +21,11 @@ import numpy as np
 from benchmarks.demo import SAMPLE
 from benchmarks.record import append_record, describe_machine
 
-PROFILES = {"lossless": [], "vqvae lossless": ["--model", "vqvae", "--lossless"]}
+PROFILES = {
+    "lossless": [],
+    "lossless best": ["--effort", "best"],
+    "vqvae lossless": ["--model", "vqvae", "--lossless"],
+}
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.record import append_record, describe_machine, percentiles
 from edge_codec.engine import Mapper
 from edge_codec.residual import ResidualDecoder, ResidualEncoder
+from edge_codec.runtime.shared import share
 from edge_codec.spec import Effort
 
 TEST_CASES = ("SCD0000301", "bivme_patient1_sax", "patient015", "patient056", "patient095")
@@ -66,17 +66,16 @@ def main() -> None:
         f"{'case':<20} {'frame':>9} {'effort':<8}{'bound':>5} {'worst':>5} {'bpp':>7}   encode ms"
         "     decode ms"
     )
-    with ThreadPoolExecutor(options.threads) as pool:
-        mapper: Mapper = map if options.threads == 1 else pool.map
-        for case in options.cases:
-            cine = load_cine(options.data, case)[:: options.slices]
-            for name, bound in product(options.efforts, options.bounds):
-                effort = Effort[name.upper()]
-                measurement = measure(cine, bound, effort, mapper)
-                show(case, cine, bound, effort, measurement)
-                for row in rows(case, cine, bound, effort, measurement, options.threads):
-                    if options.json:
-                        append_record(options.json, "bench_residual", row, machine)
+    mapper = share(options.threads)
+    for case in options.cases:
+        cine = load_cine(options.data, case)[:: options.slices]
+        for name, bound in product(options.efforts, options.bounds):
+            effort = Effort[name.upper()]
+            measurement = measure(cine, bound, effort, mapper)
+            show(case, cine, bound, effort, measurement)
+            for row in rows(case, cine, bound, effort, measurement, options.threads):
+                if options.json:
+                    append_record(options.json, "bench_residual", row, machine)
 
 
 def show(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,6 +34,7 @@ from edge_codec.runtime.options import (
     parse_model,
 )
 from edge_codec.runtime.pick import default_threads
+from edge_codec.runtime.shared import share
 from edge_codec.spec import MAX_SNR_LOSS_PERCENT, CineInfo, ModelId, SampleFormat, StreamSpec
 
 SOURCE_SUFFIXES = (".nii", ".nii.gz", ".npy", ".dcm")
@@ -55,7 +55,7 @@ def band_mapper(threads: int | None = None) -> Mapper:
     count = default_threads() if threads is None else threads
     if count < 1:
         raise SpecError(f"threads is {count}; use 1 or more")
-    return ThreadPoolExecutor(count).map if count > 1 else map
+    return share(count)
 
 
 def make_spec(source: FrameSource, options: CompressOptions, progress: Progress) -> StreamSpec:

@@ -1,8 +1,8 @@
 """Efforts DEFAULT and BEST of the plain decoder: filters that every decoder fits by itself.
 
 Written from docs/bitstream.md, sections 11.4 to 11.8, alone. Doubles are added and multiplied one
-by one, in the order of the document; NumPy does the same to many elements at a time. Sums of products
-are integers, which are exact in any order.
+by one, in the order of the document; NumPy does the same to many elements at a time. Sums of
+products are integers, which are exact in any order.
 """
 
 from __future__ import annotations

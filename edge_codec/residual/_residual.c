@@ -6,7 +6,7 @@
 #include <Python.h>
 
 #include "filter_code.h"
-#include "local_loop.h"
+#include "local_code.h"
 
 enum { MODE_CODED = 0, MODE_RAW = 1, MODE_BOUND = 2 };
 
@@ -44,9 +44,7 @@ static void band_free(band_coder *c) {
     free(c);
 }
 
-static void capsule_free(PyObject *capsule) {
-    band_free(PyCapsule_GetPointer(capsule, CAPSULE));
-}
+static void capsule_free(PyObject *capsule) { band_free(PyCapsule_GetPointer(capsule, CAPSULE)); }
 
 static void start_group(band_coder *c) {
     if (c->effort == FAST) start_filter(&c->filter);
@@ -80,8 +78,8 @@ static PyObject *py_new(PyObject *self, PyObject *args) {
     if (rows < 1 || columns < 1 || rows > 65535 || columns > 65535 || span > 0xFFFFFFFF ||
         bound > 0x7FFFFFFF || effort < FAST || effort > BEST)
         return PyErr_Format(PyExc_ValueError, "size, range or effort out of bounds");
-    band_coder *c = band_new((size_t)rows, (size_t)columns, (uint32_t)span, (uint32_t)bound,
-                             with_base, effort);
+    band_coder *c =
+        band_new((size_t)rows, (size_t)columns, (uint32_t)span, (uint32_t)bound, with_base, effort);
     if (!c) return PyErr_NoMemory();
     return PyCapsule_New(c, CAPSULE, capsule_free);
 }
@@ -352,7 +350,8 @@ static PyMethodDef METHODS[] = {
     {"encode", py_encode, METH_VARARGS,
      "encode(state, frame, base, key, decoded, bound) -> payload; again until commit"},
     {"commit", py_commit, METH_O, "commit(state): go on to the next frame"},
-    {"decode", py_decode, METH_VARARGS, "decode(state, payload, base, key, decoded) -> whether it could be"},
+    {"decode", py_decode, METH_VARARGS,
+     "decode(state, payload, base, key, decoded) -> whether it could be"},
     {"has_avx2", py_has_avx2, METH_NOARGS, "has_avx2() -> whether the processor has AVX2"},
     {NULL, NULL, 0, NULL},
 };

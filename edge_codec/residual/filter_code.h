@@ -64,7 +64,8 @@ static int get_row(filter_state *s, symbol_reader *r, uint64_t largest) {
 /* Predicts a row; the levels are found from `frame`, or taken where it is NULL. */
 RANS_INLINE void follow_row(filter_state *s, serial_weights serial, size_t row, uint32_t bound,
                             const uint32_t *frame, const int narrow) {
-    uint32_t *const line = s->plane[CURRENT] + at(s, row, 0), *const error = s->error + at(s, row, 0);
+    uint32_t *const line = s->plane[CURRENT] + at(s, row, 0), *const error =
+                                                                  s->error + at(s, row, 0);
     const int64_t span = s->span, step = 2 * (int64_t)bound + 1;
     int64_t west = line[-1], west_west = line[-2];
     for (size_t i = 0; i < s->columns; i++) {
@@ -72,7 +73,8 @@ RANS_INLINE void follow_row(filter_state *s, serial_weights serial, size_t row, 
         predicted += serial.west * west + serial.west_west * west_west;
         predicted >>= COEFFICIENT_BITS; /* arithmetic: floor */
         predicted = predicted < 0 ? 0 : predicted > span ? span : predicted;
-        if (frame) s->row_level[i] = quantize((int64_t)frame[row * s->columns + i] - predicted, bound);
+        if (frame)
+            s->row_level[i] = quantize((int64_t)frame[row * s->columns + i] - predicted, bound);
         const int64_t level = s->row_level[i], value = predicted + level * step;
         west_west = west;
         west = value < 0 ? 0 : value > span ? span : value;

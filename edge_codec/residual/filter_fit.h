@@ -16,12 +16,9 @@ static int solve(double a[MAX_TAPS][MAX_TAPS], double *b, int n) {
         for (int j = 0; j <= i; j++) {
             double sum = a[i][j];
             for (int k = 0; k < j; k++) sum -= a[i][k] * a[j][k];
-            if (i > j)
-                a[i][j] = sum / a[j][j];
-            else if (sum <= 0)
-                return 0;
-            else
-                a[i][i] = sqrt(sum);
+            if (i > j) a[i][j] = sum / a[j][j];
+            else if (sum <= 0) return 0;
+            else a[i][i] = sqrt(sum);
         }
     }
     for (int i = 0; i < n; i++) {
@@ -35,9 +32,9 @@ static int solve(double a[MAX_TAPS][MAX_TAPS], double *b, int n) {
     return 1;
 }
 
-#define FEATURES 20 /* up to 16 taps and the target, a multiple of 4 */
+#define FEATURES 20     /* up to 16 taps and the target, a multiple of 4 */
 #define FIT_VOXELS 4096 /* of a frame that are looked at, about */
-#define CHUNK 128   /* sampled voxels that are summed up at a time, a multiple of 8 */
+#define CHUNK 128       /* sampled voxels that are summed up at a time, a multiple of 8 */
 
 /* Eight floats; the compiler makes two halves of it where vectors are shorter, with the same sums. */
 typedef float float8 __attribute__((vector_size(32), aligned(4), may_alias));

@@ -9,7 +9,7 @@
 
 #include "symbols.h"
 
-#define PAD 2            /* taps reach two voxels far */
+#define PAD 2 /* taps reach two voxels far */
 #define MAX_TAPS 17
 #define COEFFICIENT_BITS 12
 #define MAX_WEIGHT 32767 /* of all coefficients' magnitudes together */
@@ -23,18 +23,18 @@ enum { CURRENT, PREVIOUS, BEFORE, BASE, PLANES };
 /* The first tap of a list is the reference: its coefficient is one minus the sum of the others. */
 static const tap CAUSAL_TAPS[] = {{CURRENT, 0, -1}, {CURRENT, -1, 0}, {CURRENT, -1, -1},
                                   {CURRENT, -1, 1}, {CURRENT, 0, -2}, {CURRENT, -2, 0}};
-static const tap PREVIOUS_TAPS[] = {{PREVIOUS, 0, 0}, {PREVIOUS, 0, 1}, {PREVIOUS, 1, 0},
-                                    {PREVIOUS, 0, -1}, {PREVIOUS, -1, 0}};
+static const tap PREVIOUS_TAPS[] = {
+    {PREVIOUS, 0, 0}, {PREVIOUS, 0, 1}, {PREVIOUS, 1, 0}, {PREVIOUS, 0, -1}, {PREVIOUS, -1, 0}};
 static const tap BEFORE_TAPS[] = {{BEFORE, 0, 0}};
-static const tap BASE_TAPS[] = {{BASE, 0, 0}, {BASE, 0, 1}, {BASE, 1, 0}, {BASE, 0, -1},
-                                {BASE, -1, 0}};
+static const tap BASE_TAPS[] = {
+    {BASE, 0, 0}, {BASE, 0, 1}, {BASE, 1, 0}, {BASE, 0, -1}, {BASE, -1, 0}};
 
 typedef struct {
     size_t rows, columns, stride; /* stride of a padded plane */
     uint32_t span;
     int with_base;
-    int history;             /* decoded frames since the key frame, at most 2 */
-    uint32_t *plane[PLANES]; /* (rows + 2 PAD) x stride */
+    int history;                    /* decoded frames since the key frame, at most 2 */
+    uint32_t *plane[PLANES];        /* (rows + 2 PAD) x stride */
     uint32_t *error, *error_before; /* magnitude of the coded differences, padded alike */
     adaptive_cdf context[CONTEXTS];
     adaptive_cdf escape, coefficient;
@@ -85,13 +85,19 @@ static size_t at(const filter_state *s, size_t row, size_t column) {
 
 static int list_taps(const filter_state *s, tap taps[MAX_TAPS]) {
     int n = 0;
-#define APPEND(list)                             \
-    memcpy(taps + n, list, sizeof list);         \
+#define APPEND(list)                     \
+    memcpy(taps + n, list, sizeof list); \
     n += (int)(sizeof list / sizeof *list)
-    if (s->history >= 1) { APPEND(PREVIOUS_TAPS); }
+    if (s->history >= 1) {
+        APPEND(PREVIOUS_TAPS);
+    }
     APPEND(CAUSAL_TAPS);
-    if (s->history >= 2) { APPEND(BEFORE_TAPS); }
-    if (s->with_base) { APPEND(BASE_TAPS); }
+    if (s->history >= 2) {
+        APPEND(BEFORE_TAPS);
+    }
+    if (s->with_base) {
+        APPEND(BASE_TAPS);
+    }
 #undef APPEND
     return n;
 }
@@ -136,8 +142,7 @@ static void open_frame(filter_state *s) {
         uint32_t *line = current + i * s->stride;
         if (s->history)
             memcpy(line, s->plane[PREVIOUS] + PAD * s->stride, s->stride * sizeof *line);
-        else
-            memset(line, 0, s->stride * sizeof *line);
+        else memset(line, 0, s->stride * sizeof *line);
     }
 }
 
@@ -173,7 +178,7 @@ static void add_tap(int64_t *sum, const uint32_t *x, int64_t weight, size_t n) {
 /* Mean magnitude of the coded differences around a voxel, in units of 2^-ENERGY_BITS: weights sum
  * to 14, and an eighth is added to make 16. A key frame has its own ones only, which sum to 8. */
 static void find_energy(uint32_t *energy, const uint32_t *error, const uint32_t *before,
-                                    size_t stride, size_t n, int key) {
+                        size_t stride, size_t n, int key) {
     const uint32_t *up = error - stride, *above = before - stride, *below = before + stride;
     for (size_t i = 0; i < n; i++) {
         const uint32_t own = 3 * up[i] + 2 * (up[i - 1] + up[i + 1]) + error[i - 2 * stride];
@@ -199,8 +204,8 @@ static serial_weights open_row(filter_state *s, size_t row, const tap *taps) {
     for (size_t i = 0; !narrow && i < s->columns; i++) s->row_sum[i] = half;
     for (int i = 0; i < s->n_taps; i++) {
         const int32_t weight = s->coefficients[i];
-        const uint32_t *x =
-            s->plane[taps[i].plane] + at(s, row, 0) + taps[i].dy * (ptrdiff_t)s->stride + taps[i].dx;
+        const uint32_t *x = s->plane[taps[i].plane] + at(s, row, 0) +
+                            taps[i].dy * (ptrdiff_t)s->stride + taps[i].dx;
         if (taps[i].plane == CURRENT && taps[i].dy == 0) {
             if (taps[i].dx == -1) serial.west = weight;
             else serial.west_west = weight;

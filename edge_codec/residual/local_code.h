@@ -99,8 +99,7 @@ static void sum_wide(local_coder *c, size_t place) {
         uint32_t sum = e[i - stride] + e[i - 2 * stride] + e[i - 3 * stride];
         if (s->history)
             sum += b[i - 2 * stride] + b[i - stride] + b[i] + b[i + stride] + b[i + 2 * stride];
-        else
-            sum += sum + (sum >> 1) + (sum >> 3);
+        else sum += sum + (sum >> 1) + (sum >> 3);
         column[i] = sum < 0xFFFFFFF ? sum : 0xFFFFFFF;
     }
     for (size_t i = 0; i < s->columns; i++) {
@@ -130,7 +129,8 @@ RANS_INLINE int64_t code_symbols(local_models *m, uint32_t mean, int upper, int6
     }
     uint64_t high = get_symbol(r, context);
     if (high == ESCAPE) high += get_number(r, &m->escape);
-    const uint64_t code = high > largest >> shift ? largest + 1 : high << shift | get_bits(r, shift);
+    const uint64_t code =
+        high > largest >> shift ? largest + 1 : high << shift | get_bits(r, shift);
     if (code > largest) r->failed = 1;
     const int64_t decoded = r->failed ? 0 : unzigzag(code);
     return upper ? -decoded : decoded;
@@ -165,9 +165,107 @@ static void open_local_row(local_coder *c, size_t row, int best) {
     open_left(s, row);
     predict_local_row(s, row);
     for (int k = 0; k <= s->n_filters; k++)
-        sum_errors(c->row_error[k], c->error[k] + begin, c->error_before[k] + begin,
-                           s->stride, s->columns);
+        sum_errors(c->row_error[k], c->error[k] + begin, c->error_before[k] + begin, s->stride,
+                   s->columns);
     if (best) sum_wide(c, begin);
+}
+
+RANS_INLINE int64_t code_mixed(local_coder *c, mixing_voxel *v, const uint32_t *energy,
+                               size_t place, int64_t middle, uint32_t bound, int64_t level,
+                               symbol_writer *w, symbol_reader *r, uint32_t **scales) {
+    mixing_models *const m = &c->models->mixing;
+    const local_state *s = &c->frame;
+    const int inputs = s->n_filters + 2;
+    uint32_t scale = 0;
+    for (int k = 0; k < inputs; k++) {
+        unsigned shift;
+        const unsigned class = context_of(energy[k] >> 4, &shift);
+        scales[k] = &m->scale[k][class];
+        scale = *scales[k] > 205 ? *scales[k] : 205; /* a twentieth of a unit */
+        v->narrowness[k] = 8192.0 * 256.0 / (double)scale;
+        v->low[k] = 0;
+        v->high[k] = CURVE_ONE;
+    }
+    v->inputs = inputs;
+    v->step = 16 * (2 * (int64_t)bound + 1);
+    v->origin = 16 * (middle - (int64_t)bound) - 8;
+    v->first = -quantize(middle, bound);
+    v->last = quantize((int64_t)s->span - middle, bound);
+    v->corrected = m->corrected[signs_of(s, place, v->center[s->n_filters] / 16)];
+    unsigned spread = 0;
+    for (uint64_t limit = 6144 * (2 * (uint64_t)bound + 1); scale >= limit; limit *= 2) spread++;
+    return code_level(m, v, spread, level, w, r);
+}
+
+/* Predicts a voxel by each filter and by their mean, weighted by how well each did around it. */
+RANS_INLINE void predict_voxel(const local_coder *c, size_t column, size_t place, mixing_voxel *v,
+                               uint32_t *energy) {
+    const local_state *s = &c->frame;
+    const int filters = s->n_filters;
+    double weights = 0, sum = 0;
+    for (int k = 0; k < filters; k++) {
+        v->center[k] = (double)predict_local(s, &s->filter[k], column, place);
+        energy[k] = local_energy(c, k, column, place);
+        const double e = (double)energy[k] + 86, weight = 1 / (e * e); /* 86: 0.3 of a unit */
+        weights += weight;
+        sum += weight * v->center[k];
+    }
+    v->center[filters] = (double)(int64_t)(sum / weights + 0.5);
+    energy[filters] = local_energy(c, filters, column, place);
+}
+
+/* Codes `frame` if the writer is given, else decodes; the decoded frame is left in plane NOW. */
+RANS_INLINE int code_local(local_coder *c, uint32_t bound, const uint32_t *frame, symbol_writer *w,
+                           symbol_reader *r, const int best) {
+    local_state *const s = &c->frame;
+    const int filters = s->n_filters;
+    const uint64_t largest = largest_code(s->span, bound);
+    mixing_voxel v = {0};
+    uint32_t energy[INPUTS], *scales[INPUTS];
+    open_local(s);
+    open_above(s);
+    for (size_t row = 0; row < s->rows; row++) {
+        open_local_row(c, row, best);
+        for (size_t column = 0; column < s->columns; column++) {
+            const size_t place = place_of(s, row, column);
+            if (w && !reserve(w, MOST_DECISIONS / ROOM)) return RESIDUAL_NO_MEMORY;
+            predict_voxel(c, column, place, &v, energy);
+            const int64_t predicted = (int64_t)v.center[filters], middle = (predicted + 8) >> 4;
+            int64_t level = 0;
+            if (w) level = quantize((int64_t)frame[row * s->columns + column] - middle, bound);
+            if (best) {
+                v.center[filters + 1] = v.center[filters];
+                energy[filters + 1] = c->wide_error[column];
+                level = code_mixed(c, &v, energy, place, middle, bound, level, w, r, scales);
+            } else {
+                const uint32_t step = 2 * bound + 1, e = energy[filters];
+                const uint32_t mean = (bound ? e / step : e) >> 4;
+                level =
+                    code_symbols(c->models, mean, predicted > 16 * middle, level, largest, w, r);
+            }
+            const uint32_t sample = reconstruct(middle, level, bound, s->span);
+            set_voxel(s, NOW, place, sample);
+            for (int k = 0; k <= filters; k++)
+                c->error[k][place] = error_of(sample, (int64_t)v.center[k]);
+            for (int k = 0; best && k < filters + 2; k++)
+                learn_scale(&c->models->mixing, k, scales[k],
+                            error_of(sample, (int64_t)v.center[k]));
+        }
+        close_right(s, row);
+        if (r && (r->rans.failed | r->failed)) return RESIDUAL_DAMAGED;
+    }
+    if (w) flush_bits(w);
+    return RESIDUAL_OK;
+}
+
+static int encode_local(local_coder *c, uint32_t bound, const uint32_t *frame, symbol_writer *w) {
+    return c->frame.effort == BEST ? code_local(c, bound, frame, w, NULL, 1)
+                                   : code_local(c, bound, frame, w, NULL, 0);
+}
+
+static int decode_local(local_coder *c, uint32_t bound, symbol_reader *r) {
+    return c->frame.effort == BEST ? code_local(c, bound, NULL, NULL, r, 1)
+                                   : code_local(c, bound, NULL, NULL, r, 0);
 }
 
 #endif

@@ -24,17 +24,15 @@ static void sum_row(const local_state *s, const block_sums *b, size_t block_row,
             const local_tap target = {NOW, 0, 0}, *t = i ? &s->taps[i] : &target;
             const local_tap *first = &s->taps[0];
             const size_t place = place_of(s, row, 0);
-            difference(
-                s->coarse[t->plane + before] + place + t->dy * (ptrdiff_t)s->stride + t->dx,
-                s->coarse[first->plane + before] + place + first->dy * (ptrdiff_t)s->stride + first->dx,
-                to, s->columns);
+            difference(s->coarse[t->plane + before] + place + t->dy * (ptrdiff_t)s->stride + t->dx,
+                       s->coarse[first->plane + before] + place + first->dy * (ptrdiff_t)s->stride +
+                           first->dx,
+                       to, s->columns);
             memset(to + s->columns, 0, (stride - s->columns) * sizeof *to);
         }
     }
-    if (b->log_side == 2)
-        products_4(s->feature, stride, b->features, out + SPACE, b->stride);
-    else
-        products_8(s->feature, stride, rows, b->features, out + SPACE, b->stride);
+    if (b->log_side == 2) products_4(s->feature, stride, b->features, out + SPACE, b->stride);
+    else products_8(s->feature, stride, rows, b->features, out + SPACE, b->stride);
 }
 
 /* Adds up the window around each block of a row: weights fall linearly to 0 with the distance in
@@ -63,7 +61,7 @@ static void fit_filter(local_state *s, local_filter *f, size_t block_row) {
     sum_windows(s, b, f, block_row);
     for (size_t block = 0; block < b->columns; block += 4) {
         add_across(b->down + SPACE + block, b->stride, pair_of(f->features, 0),
-                           f->window == 1 ? 2 : 1, s->matrix);
+                   f->window == 1 ? 2 : 1, s->matrix);
         solve_four(s->matrix, f->features, f->taps + block, b->stride);
     }
 }
@@ -74,8 +72,7 @@ static void fit_row(local_state *s, size_t row) {
         block_sums *b = &s->sums[i];
         if (row & (((size_t)1 << b->log_side) - 1)) continue;
         const size_t block_row = row >> b->log_side;
-        if (block_row)
-            sum_row(s, b, block_row - 1, 0, b->now + (block_row - 1) % 3 * b->size);
+        if (block_row) sum_row(s, b, block_row - 1, 0, b->now + (block_row - 1) % 3 * b->size);
         if (s->use_before)
             for (size_t next = block_row ? block_row + WINDOW : 0;
                  next <= block_row + WINDOW && next < b->rows; next++)

@@ -27,15 +27,15 @@ typedef struct {
 /* Sums of products of features over square blocks. Feature 0 is the target, feature i the tap i,
  * each less the first tap, which has no feature of its own. */
 typedef struct {
-    int log_side;               /* of a block in voxels: 2 or 3 */
+    int log_side; /* of a block in voxels: 2 or 3 */
     int features;
-    size_t skip;                /* every how many rows of a block are summed: 1 or 2 */
-    size_t rows, columns;       /* in blocks */
-    size_t stride;              /* of a row of blocks, with SPACE after it */
-    size_t size;                /* of all pairs of features of a row of blocks */
-    int32_t *now, *before;      /* rings: [row % 3 or row % 5][pair][block] */
-    int32_t *down, *threes;     /* [pair][block]: windows summed down, and then in threes across */
-    int32_t *zero;              /* a row of blocks outside the frame */
+    size_t skip;            /* every how many rows of a block are summed: 1 or 2 */
+    size_t rows, columns;   /* in blocks */
+    size_t stride;          /* of a row of blocks, with SPACE after it */
+    size_t size;            /* of all pairs of features of a row of blocks */
+    int32_t *now, *before;  /* rings: [row % 3 or row % 5][pair][block] */
+    int32_t *down, *threes; /* [pair][block]: windows summed down, and then in threes across */
+    int32_t *zero;          /* a row of blocks outside the frame */
 } block_sums;
 
 typedef struct {

@@ -15,7 +15,7 @@
 
 #include "local_frame.h"
 
-#define COARSE_LIMIT 723 /* 64 squares, weighted by 15 down and 3 across, fit 32 bits */
+#define COARSE_LIMIT 723    /* 64 squares, weighted by 15 down and 3 across, fit 32 bits */
 #define RIDGE_SHARE 0x1p-16 /* of the mean of the diagonal */
 #define RIDGE_LEAST 8.0
 
@@ -23,12 +23,11 @@ typedef double double4 __attribute__((vector_size(32)));
 typedef int64_t long4 __attribute__((vector_size(32)));
 typedef int32_t int4 __attribute__((vector_size(16)));
 
-
 /* out[pair][block] = the sum over a block of the products of two features, for a row of blocks.
  * Features are 0 beyond the frame, up to a multiple of 64 columns. */
 #ifdef __AVX2__
-static void products_4(const int16_t *feature, size_t stride, int n,
-                                             int32_t *out, size_t out_stride) {
+static void products_4(const int16_t *feature, size_t stride, int n, int32_t *out,
+                       size_t out_stride) {
     const size_t size = 4 * stride;
     for (size_t x = 0; x < stride; x += 32) {
         for (int i = 0; i < n; i++) {
@@ -55,8 +54,8 @@ static void products_4(const int16_t *feature, size_t stride, int n,
     }
 }
 
-static void products_8(const int16_t *feature, size_t stride, size_t rows,
-                                             int n, int32_t *out, size_t out_stride) {
+static void products_8(const int16_t *feature, size_t stride, size_t rows, int n, int32_t *out,
+                       size_t out_stride) {
     const size_t size = rows * stride;
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     for (size_t x = 0; x < stride; x += 64) {
@@ -71,9 +70,9 @@ static void products_8(const int16_t *feature, size_t stride, size_t rows,
                     const __m256i *a = (const __m256i *)(p + r * stride);
                     const __m256i *b = (const __m256i *)(q + r * stride);
                     for (int c = 0; c < 4; c++)
-                        sum[c] = _mm256_add_epi32(
-                            sum[c], _mm256_madd_epi16(_mm256_loadu_si256(a + c),
-                                                      _mm256_loadu_si256(b + c)));
+                        sum[c] =
+                            _mm256_add_epi32(sum[c], _mm256_madd_epi16(_mm256_loadu_si256(a + c),
+                                                                       _mm256_loadu_si256(b + c)));
                 }
                 const __m256i sums = _mm256_hadd_epi32(_mm256_hadd_epi32(sum[0], sum[1]),
                                                        _mm256_hadd_epi32(sum[2], sum[3]));
@@ -83,14 +82,15 @@ static void products_8(const int16_t *feature, size_t stride, size_t rows,
     }
 }
 #else
-static void products(const int16_t *feature, size_t stride, size_t rows, int n,
-                                           int32_t *out, size_t out_stride, size_t side) {
+static void products(const int16_t *feature, size_t stride, size_t rows, int n, int32_t *out,
+                     size_t out_stride, size_t side) {
     const size_t size = rows * stride;
     for (int i = 0; i < n; i++) {
         for (int j = 0; j <= i; j++) {
             int32_t *to = out + pair_of(i, j) * out_stride;
             for (size_t x = 0; x < stride; x += side) {
-                const int16_t *a = feature + (size_t)i * size + x, *b = feature + (size_t)j * size + x;
+                const int16_t *a = feature + (size_t)i * size + x,
+                              *b = feature + (size_t)j * size + x;
                 int32_t sum = 0;
                 for (size_t r = 0; r < rows; r++)
                     for (size_t c = 0; c < side; c++)
@@ -101,20 +101,19 @@ static void products(const int16_t *feature, size_t stride, size_t rows, int n,
     }
 }
 
-static void products_4(const int16_t *feature, size_t stride, int n,
-                                             int32_t *out, size_t out_stride) {
+static void products_4(const int16_t *feature, size_t stride, int n, int32_t *out,
+                       size_t out_stride) {
     products(feature, stride, 4, n, out, out_stride, 4);
 }
 
-static void products_8(const int16_t *feature, size_t stride, size_t rows,
-                                             int n, int32_t *out, size_t out_stride) {
+static void products_8(const int16_t *feature, size_t stride, size_t rows, int n, int32_t *out,
+                       size_t out_stride) {
     products(feature, stride, rows, n, out, out_stride, 8);
 }
 #endif
 
 /* One row of a feature: the tap less the first one, between limits. */
-static void difference(const int16_t *x, const int16_t *reference,
-                                             int16_t *out, size_t n) {
+static void difference(const int16_t *x, const int16_t *reference, int16_t *out, size_t n) {
     for (size_t i = 0; i < n; i++) {
         int16_t d = (int16_t)(x[i] - reference[i]);
         d = d < -COARSE_LIMIT ? -COARSE_LIMIT : d;
@@ -124,14 +123,13 @@ static void difference(const int16_t *x, const int16_t *reference,
 
 /* out = the sum of rows of blocks with weights that fall linearly from the middle row: those of the
  * previous frame, b, around the row, and twice those of the frame in work, n, above it. */
-static void add_down_1(int32_t *out, const int32_t *const b[5],
-                                             const int32_t *const n[2], size_t size) {
-    for (size_t i = 0; i < size; i++)
-        out[i] = 2 * (b[2][i] + n[1][i]) + b[1][i] + b[3][i];
+static void add_down_1(int32_t *out, const int32_t *const b[5], const int32_t *const n[2],
+                       size_t size) {
+    for (size_t i = 0; i < size; i++) out[i] = 2 * (b[2][i] + n[1][i]) + b[1][i] + b[3][i];
 }
 
-static void add_down_2(int32_t *out, const int32_t *const b[5],
-                                             const int32_t *const n[2], size_t size) {
+static void add_down_2(int32_t *out, const int32_t *const b[5], const int32_t *const n[2],
+                       size_t size) {
     for (size_t i = 0; i < size; i++)
         out[i] = 3 * b[2][i] + 2 * (b[1][i] + b[3][i] + n[0][i]) + b[0][i] + b[4][i] + 4 * n[1][i];
 }
@@ -149,11 +147,11 @@ RANS_INLINE double4 load_integers(const int32_t *from) {
 
 /* The sums of the windows around four blocks: of a window of 1 block to each side over the sums
  * down, of 2 over threes of them. */
-static void add_across(const int32_t *down, size_t stride, size_t pairs,
-                                             double middle, double *matrix) {
+static void add_across(const int32_t *down, size_t stride, size_t pairs, double middle,
+                       double *matrix) {
     for (size_t pair = 0; pair < pairs; pair++, down += stride) {
-        const double4 sum = load_integers(down - 1) + load_integers(down + 1) +
-                            load_integers(down) * middle;
+        const double4 sum =
+            load_integers(down - 1) + load_integers(down + 1) + load_integers(down) * middle;
         memcpy(matrix + 4 * pair, &sum, sizeof sum);
     }
 }
@@ -181,8 +179,8 @@ RANS_INLINE double4 inverse_root(double4 x) {
 
 /* Rows `first` to `first + size - 1` of Cholesky's factor, side by side, so that each row before them
  * is read once and sums need not wait for one another. Row n is the right side: it has no diagonal. */
-RANS_INLINE void factor_column(double *const *rows, int j, int first,
-                                                     int size, double4 *inverse, int diagonal) {
+RANS_INLINE void factor_column(double *const *rows, int j, int first, int size, double4 *inverse,
+                               int diagonal) {
     double4 sum[4] = {{0}};
 #pragma GCC unroll 4
     for (int r = 0; r < size; r++) sum[r] = load(rows[first + r] + 4 * j);
@@ -199,13 +197,11 @@ RANS_INLINE void factor_column(double *const *rows, int j, int first,
     }
 }
 
-RANS_INLINE void factor_rows(double *const *rows, int n, int first, int size,
-                                                   double4 *inverse) {
+RANS_INLINE void factor_rows(double *const *rows, int n, int first, int size, double4 *inverse) {
     for (int j = 1; j < first; j++) factor_column(rows, j, first, size, inverse, 0);
 #pragma GCC unroll 4
     for (int r = 0; r < size; r++)
-        if (first + r < n)
-            factor_column(rows, first + r, first + r, size - r, inverse, 1);
+        if (first + r < n) factor_column(rows, first + r, first + r, size - r, inverse, 1);
 }
 
 /* Solves for the filters of four blocks: Cholesky's factor takes the place of the matrix. */
@@ -241,9 +237,8 @@ static void solve_four(double *matrix, int n, double *taps, size_t stride) {
 #undef AT
 
 /* row += the tap's weight in each block times the voxels it lies on; blocks are 1 << log_side wide. */
-static void predict_row(double *row, const double *const *planes,
-                                              const double *taps, size_t stride, int n,
-                                              int log_side, size_t columns) {
+static void predict_row(double *row, const double *const *planes, const double *taps, size_t stride,
+                        int n, int log_side, size_t columns) {
     for (size_t x = 0; x < columns; x += 4) {
         const double *weight = taps + (x >> log_side);
         double4 sum = {0};
@@ -254,8 +249,8 @@ static void predict_row(double *row, const double *const *planes,
 }
 
 /* What the rows above and the previous frame say of how well a row will be predicted. */
-static void sum_errors(uint32_t *sum, const uint32_t *error,
-                                             const uint32_t *before, size_t stride, size_t n) {
+static void sum_errors(uint32_t *sum, const uint32_t *error, const uint32_t *before, size_t stride,
+                       size_t n) {
     const uint32_t *up = error - stride, *above = before - stride, *below = before + stride;
     for (size_t i = 0; i < n; i++)
         sum[i] = 3 * up[i] + 2 * (up[i - 1] + up[i + 1]) + error[i - 2 * stride] + 2 * before[i] +
