@@ -80,7 +80,11 @@ setup(
     package_dir=package_dir,
     ext_modules=[
         *(extension(name, source) for name, source in NATIVE.items()),
-        *(extension(name, source, "-mavx2") for name, source in AVX2.items() if HAS_AVX2_COMPILER),
+        *(
+            extension(name, source, "-mavx2", "-DEDGE_CODEC_AVX2")
+            for name, source in AVX2.items()
+            if HAS_AVX2_COMPILER
+        ),
     ],
     cmdclass={"build_ext": BuildNative},
 )

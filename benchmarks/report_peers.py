@@ -25,7 +25,7 @@ LOSSLESS = {
     "`best`": ("edge-codec-best", "lossless"),
 }
 BOUNDED = {
-    "JPEG-LS NEAR": ("jpeg-ls", "NEAR {}"),
+    "JPEG-LS NEAR": ("jpeg-ls", "near {}"),
     "`fast`": ("edge-codec-fast", "max error {}"),
     "`default`": ("edge-codec", "max error {}"),
     "`best`": ("edge-codec-best", "max error {}"),

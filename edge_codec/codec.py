@@ -32,8 +32,10 @@ from edge_codec.spec import ModelId, StreamSpec
 
 CHECK = struct.Struct("<I")
 
-# Voxels of all slices that are in work at once; each takes up to some 200 bytes of state.
+# Voxels of all slices that are in work at once; each takes up to some 200 bytes of state, and each
+# row and column as much as 32 voxels more.
 MAX_OPEN_VOXELS = 1 << 24
+SIDE_COST = 32
 
 
 def frame_check(samples: NDArray[np.uint32]) -> int:
@@ -233,7 +235,8 @@ class Encoder:
 def _check_open(n_open: int, spec: StreamSpec, error: type[EdgeCodecError]) -> None:
     """Bound the memory of slices that are in work at once."""
     rows, columns = spec.info.frame_shape
-    if (n_open + 1) * rows * columns > MAX_OPEN_VOXELS:
+    size = (rows + SIDE_COST) * (columns + SIDE_COST)
+    if n_open and (n_open + 1) * size > MAX_OPEN_VOXELS:
         raise error(
             f"{n_open + 1} slices of {rows}x{columns} voxels in work at once exceed the limit of "
             f"{MAX_OPEN_VOXELS} voxels; code the slices in streams of their own"

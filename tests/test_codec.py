@@ -146,7 +146,7 @@ class TestRefusals:
             encoder.push(self.frames[1])
 
     def test_too_many_large_slices_at_once(self, monkeypatch):
-        monkeypatch.setattr(edge_codec.codec, "MAX_OPEN_VOXELS", 3 * 16 * 16)
+        monkeypatch.setattr(edge_codec.codec, "MAX_OPEN_VOXELS", 3 * 48 * 48)
         info = CineInfo(5, 2, 16, 16, dtype=self.frames.dtype)
         spec = replace(spec_for(self.frames), info=info)
         encoder, decoder = Encoder(spec), Decoder(spec)

@@ -11,7 +11,7 @@
 enum { MODE_CODED = 0, MODE_RAW = 1, MODE_BOUND = 2 };
 
 /* The same source makes two modules: this one, and one that is compiled for AVX2. */
-#ifdef __AVX2__
+#ifdef EDGE_CODEC_AVX2
 #define NAME "_residual_avx2"
 #define INIT PyInit__residual_avx2
 #else

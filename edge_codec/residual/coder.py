@@ -62,6 +62,7 @@ class _Slice:
         self._max_error = max_error
         self._with_base = with_base
         self._begun = False
+        self._pending: bool | None = None  # `key` of a frame that was encoded and not committed
         self._map = mapper
         self._bands = cut_bands(rows)
         self._states = [
@@ -150,6 +151,9 @@ class ResidualEncoder(_Slice):
         self._check_base(base)
         if not key and not self._begun:
             raise FrameError("the first frame of a slice must be a key frame")
+        if self._pending is not None and self._pending is not key:
+            raise FrameError("a frame that is coded anew before commit keeps its key flag")
+        self._pending = key
 
         decoded = np.empty(self._shape, np.uint32)
 
@@ -165,6 +169,7 @@ class ResidualEncoder(_Slice):
 
     def commit(self) -> None:
         """Go on to the next frame: what `encode` returned last is what the decoder will get."""
+        self._pending = None
         for state in self._states:
             native.commit(state)
 

@@ -7,6 +7,7 @@
 #ifndef EDGE_CODEC_LOCAL_KERNELS_H
 #define EDGE_CODEC_LOCAL_KERNELS_H
 
+#include <float.h>
 #include <math.h>
 
 #ifdef __AVX2__
@@ -14,6 +15,10 @@
 #endif
 
 #include "local_frame.h"
+
+#if defined(__FAST_MATH__) || FLT_EVAL_METHOD != 0
+#error "these settings round doubles otherwise than docs/bitstream.md says: other bits"
+#endif
 
 #define COARSE_LIMIT 723    /* 64 squares, weighted by 15 down and 3 across, fit 32 bits */
 #define RIDGE_SHARE 0x1p-16 /* of the mean of the diagonal */

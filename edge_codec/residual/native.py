@@ -12,6 +12,9 @@ from edge_codec.residual import _residual
 if TYPE_CHECKING:
     native = _residual
 elif _residual.has_avx2():
-    from edge_codec.residual import _residual_avx2 as native
+    try:
+        from edge_codec.residual import _residual_avx2 as native
+    except ImportError:  # built on another kind of processor
+        native = _residual
 else:
     native = _residual

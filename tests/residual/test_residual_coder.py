@@ -63,6 +63,19 @@ def test_all_sets_of_taps(effort: Effort, with_base: bool, max_error: int) -> No
     assert {payload[0] for payload in payloads} == {0}
 
 
+@pytest.mark.parametrize(
+    ("seed", "effort"),
+    [
+        *((11, Effort.BEST), (50, Effort.BEST)),
+        *((62, Effort.DEFAULT), (87, Effort.DEFAULT), (200, Effort.DEFAULT)),
+    ],
+)
+def test_the_order_of_operations_shows(seed: int, effort: Effort) -> None:
+    """Frames that come out differently if least squares round elsewhere, found by trying many."""
+    slice_ = Slice(16, 16, 2**32 - 1, 2**20, False, effort)
+    check_round_trip(slice_, draw_frames(slice_, ["wave"] * 4, seed))
+
+
 @pytest.mark.parametrize("effort", EFFORTS)
 @pytest.mark.parametrize(("rows", "max_error"), [(95, 0), (191, 2), (192, 2), (289, 0)])
 def test_bands_agree_with_the_plain_decoder(effort: Effort, rows: int, max_error: int) -> None:
@@ -304,3 +317,16 @@ def test_impossible_slices_are_refused(parameters: tuple[int, int, int, int, boo
         ResidualEncoder(*parameters)
     with pytest.raises(SpecError):
         ResidualDecoder(*parameters)
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_coding_anew_keeps_the_key_flag(effort: Effort) -> None:
+    frame = np.zeros((5, 5), np.uint32)
+    encoder = ResidualEncoder(5, 5, 9, 0, False, map, effort)
+    encoder.encode(frame, None, True)
+    encoder.commit()
+    encoder.encode(frame, None, False)
+    with pytest.raises(FrameError, match="key flag"):
+        encoder.encode(frame, None, True)
+    encoder.commit()
+    encoder.encode(frame, None, True)
