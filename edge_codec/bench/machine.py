@@ -56,7 +56,7 @@ def describe_machine(packages: Iterable[str] = ()) -> dict[str, Any]:
 def without_folder(word: str) -> str:
     """Return a word of a command line, an absolute path in it reduced to its last part.
 
-    >>> without_folder("--out=/home/me/figures"), without_folder("examples/heart.nii.gz")
+    >>> without_folder("--out=/data/figures"), without_folder("examples/heart.nii.gz")
     ('--out=figures', 'examples/heart.nii.gz')
     """
     option, equals, value = word.rpartition("=")
