@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
-FOLDERS = ("runtime", "calibration", "export")
+FOLDERS = ("kernels", "runtime", "calibration", "export")
 LINKED = [pattern for folder in FOLDERS for pattern in (folder, f"{folder}.*")]
 
 package_dir = {"edge_codec": "edge_codec"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("runtime", "calibration", "export")
+FOLDERS = ("kernels", "runtime", "calibration", "export")
 
 
 @pytest.fixture(scope="module")

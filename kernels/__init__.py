@@ -1,0 +1,1 @@
+"""Custom GPU kernels in Triton, their NumPy references, and their compilation without a GPU."""

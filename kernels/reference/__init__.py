@@ -1,0 +1,1 @@
+"""What each kernel computes, in NumPy: one module per kernel, of the same name."""
