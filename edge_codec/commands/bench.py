@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from edge_codec.cli import Console
     from edge_codec.exit_status import ExitStatus
 
-BENCHMARKS = {"rd": "rate-distortion of this codec and its peers on any volumes"}
+BENCHMARKS = {
+    "rd": "rate-distortion of this codec and its peers on any volumes",
+    "kernels": "our GPU kernels, checked and timed against those of PyTorch",
+}
 
 
 def register(parser: argparse.ArgumentParser) -> None:
