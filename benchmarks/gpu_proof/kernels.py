@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -10,6 +11,9 @@ from benchmarks.gpu_proof.section import Row, Setting
 from edge_codec.bench.kernels.catalog import KERNELS, cases
 from edge_codec.bench.kernels.measure import check_case, measure_case
 from edge_codec.errors import EdgeCodecError
+
+if TYPE_CHECKING:
+    from edge_codec.bench.kernels.timing import Ceilings
 
 
 def section(setting: Setting) -> Iterator[Row]:
@@ -26,9 +30,13 @@ def section(setting: Setting) -> Iterator[Row]:
         "matrix_operations_per_s": ceilings.operations_per_s,
     }
     for kernel in KERNELS:
-        # One wrong kernel must not hide the others' results.
-        try:
-            for case in cases(torch.device("cuda"), False, [kernel]):
-                yield measure_case(case, ceilings)
-        except (EdgeCodecError, RuntimeError, ImportError) as error:
-            yield {"kernel": kernel, "status": "FAILED", "why": f"{type(error).__name__}: {error}"}
+        yield from _measure(kernel, ceilings)
+
+
+def _measure(kernel: str, ceilings: Ceilings) -> Iterator[Row]:
+    """Yield a kernel's rows; one that is wrong must not hide the others' results."""
+    try:
+        for case in cases(torch.device("cuda"), False, [kernel]):
+            yield measure_case(case, ceilings)
+    except (EdgeCodecError, RuntimeError, ImportError) as error:
+        yield {"kernel": kernel, "status": "FAILED", "why": f"{type(error).__name__}: {error}"}
