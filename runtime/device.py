@@ -22,7 +22,7 @@ class StoredKernel:
     name : str
         Unique within its file.
     function : str
-        Where its source is: `edge_codec.kernels.int8_conv:int8_conv_kernel`.
+        Where its source is: `edge_codec.kernels.int8_device:int8_conv_kernel`.
     constants : mapping of str to int, float or bool
         What it was compiled for.
     symbol : str
@@ -120,6 +120,12 @@ class Device(Protocol):
 
     def download(self, source: Buffer, target: NDArray[Any]) -> None:
         """Copy the start of a buffer into an array, C-contiguous; see `upload`."""
+
+    def both(self, first: Callable[[], None], second: Callable[[], None]) -> None:
+        """Start two pieces of work that do not need each other; what comes later runs after both.
+
+        Recorded, the device may run them at the same time.
+        """
 
     def record(self, work: Callable[[], None]) -> Graph:
         """Record the launches and copies that `work` starts, without running them."""
