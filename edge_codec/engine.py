@@ -30,3 +30,16 @@ class Engine(Protocol):
         EngineError
             If the backend refuses the input or fails.
         """
+
+
+class FrameEncoder(Protocol):
+    """Codes the base layer of one slice's frames as a whole, on a device."""
+
+    def encode(self, samples: NDArray[Any], key: bool) -> tuple[bytes, NDArray[Any]]:
+        """Return what `edge_codec.base.vqvae.VqvaeCoder.encode` returns.
+
+        Raises
+        ------
+        EngineError
+            If the device fails.
+        """

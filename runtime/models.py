@@ -48,7 +48,13 @@ def load_model(
         return VqvaeModel(decoder, tokens)
     encoder = load_engine(manifest.read("encoder.onnx"), backend, threads)
     codebook = np.load(io.BytesIO(manifest.read("codebook.npy")), allow_pickle=False)
-    return VqvaeModel(decoder, tokens, encoder, CodebookLookup(codebook))
+    lookup = CodebookLookup(codebook)
+    if backend != "triton":
+        return VqvaeModel(decoder, tokens, encoder, lookup)
+    from edge_codec.runtime.gpu_pick import load_gpu_frames
+
+    # One graph from samples to bits, instead of a way back to the host after every step.
+    return VqvaeModel(decoder, tokens, encoder, lookup, load_gpu_frames(manifest).coder)
 
 
 def warm_up(model: VqvaeModel | None, spec: StreamSpec) -> None:

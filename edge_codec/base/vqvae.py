@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_codec.base.lookup import CodebookLookup
 from edge_codec.base.tokens import TokenCoder
-from edge_codec.engine import Engine, Mapper
+from edge_codec.engine import Engine, FrameEncoder, Mapper
 from edge_codec.errors import BitstreamError, EngineError
 from edge_codec.spec import StreamSpec
 from edge_codec.window import Window, pad
@@ -32,12 +33,16 @@ class VqvaeModel:
         is needed.
     lookup : CodebookLookup or None
         Latents -> tokens; goes with `encoder`.
+    frame_encoder : callable or None
+        Makes what encodes whole frames of a slice, of samples of up to 16 bits, instead of
+        `encoder`, `lookup` and `tokens`.
     """
 
     decoder: Engine
     tokens: TokenCoder
     encoder: Engine | None = None
     lookup: CodebookLookup | None = None
+    frame_encoder: Callable[[StreamSpec], FrameEncoder] | None = None
 
 
 class VqvaeCoder:
@@ -56,11 +61,13 @@ class VqvaeCoder:
     def __init__(self, model: VqvaeModel, spec: StreamSpec, mapper: Mapper = map) -> None:
         self._model = model
         self._map = mapper
+        self._spec = spec
         self._window = Window(spec)
         self._shape = spec.info.frame_shape
         rows, columns = self._shape
         self._grid = (-(-rows // STRIDE), -(-columns // STRIDE))
         self._previous: NDArray[np.uint16] | None = None
+        self._frame_encoder = _frame_encoder(model, spec)
 
     def encode(self, samples: NDArray[np.uint32], key: bool) -> tuple[bytes, NDArray[np.uint32]]:
         """Code one frame.
@@ -79,6 +86,8 @@ class VqvaeCoder:
         base : ndarray, shape (rows, columns), uint32
             The frame that a decoder makes of them.
         """
+        if self._frame_encoder is not None:
+            return self._frame_encoder.encode(samples, key)
         if self._model.encoder is None or self._model.lookup is None:
             raise EngineError("the model was loaded for decoding only; load it with its encoder")
         codes = pad(self._window.normalize(samples), STRIDE)
@@ -112,3 +121,8 @@ class VqvaeCoder:
         rows, columns = self._shape
         codes = self._model.decoder.run(tokens.astype(np.int32)[None])[0, 0]
         return self._window.denormalize(codes[:rows, :columns])
+
+
+def _frame_encoder(model: VqvaeModel, spec: StreamSpec) -> FrameEncoder | None:
+    is_wide = spec.high - spec.low >= 1 << 16
+    return None if model.frame_encoder is None or is_wide else model.frame_encoder(spec)
