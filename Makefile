@@ -31,8 +31,10 @@ $(VENV)/.demo: pyproject.toml setup.py $(wildcard edge_codec/*/*.c edge_codec/*/
 	$(RUN)/python -m pip install --quiet --editable '.[plot]'
 	touch $@
 
-$(VENV)/.test: pyproject.toml setup.py $(wildcard edge_codec/*/*.c edge_codec/*/*.h) | $(VENV)/bin/python
+$(VENV)/.test: pyproject.toml setup.py $(wildcard edge_codec/*/*.c edge_codec/*/*.h) \
+		$(wildcard tests/stub_tensorrt/*) | $(VENV)/bin/python
 	$(RUN)/python -m pip install --quiet --editable '.[dev]'
+	$(RUN)/python tests/stub_tensorrt/install.py
 	touch $@ $(VENV)/.demo
 
 clean:

@@ -21,6 +21,11 @@ class OrtEngine:
         Intra-op threads, 1 or more.
     optimize : bool
         False runs the graph as written, layer by layer: the reference for tests of exactness.
+
+    Attributes
+    ----------
+    signature : (str, tuple of int or str, str)
+        Type and shape of the input, with names for sizes that are free, and type of the output.
     """
 
     def __init__(self, model: bytes, threads: int, optimize: bool = True) -> None:
@@ -38,7 +43,9 @@ class OrtEngine:
             )
         except Exception as error:  # the bindings raise classes of no common base
             raise EngineError(f"ONNX Runtime refuses the model: {error}") from error
-        self._input = self._session.get_inputs()[0].name
+        source, result = self._session.get_inputs()[0], self._session.get_outputs()[0]
+        self._input = source.name
+        self.signature = source.type, tuple(source.shape), result.type
         self.name = f"onnxruntime {onnxruntime.__version__} cpu, {threads} threads"
 
     def run(self, tensor: NDArray[Any]) -> NDArray[Any]:

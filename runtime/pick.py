@@ -1,4 +1,14 @@
-"""Chooses an inference backend: by name, or the preferred one that is installed."""
+"""Chooses an inference backend: by name, or the preferred one that is there.
+
+On the CPU, 'auto' takes the first of `CPU_BACKENDS` that is installed. It takes a GPU only if an
+engine for this very network and this kind of GPU lies in the cache, which it does after
+`edge-codec build`: nobody's compression shall start with minutes of compiling, look for a driver
+in vain, or run on a GPU that others use, without being asked. Our own backend goes before
+TensorRT, since it is exact by construction; ONNX Runtime's providers are taken by name only. An
+engine that fails or gives other integers than the CPU is reported, and the CPU does the work.
+
+A backend that is named is used or an error; a missing engine is built first.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +19,17 @@ import os
 from edge_codec.engine import Engine
 from edge_codec.errors import EngineError
 
-BACKENDS = ("openvino", "onnxruntime")  # preferred first: docs/decisions/0006
+CPU_BACKENDS = ("openvino", "onnxruntime")  # preferred first: docs/decisions/0006
+GPU_BACKENDS = ("triton", "tensorrt", "ort-cuda", "ort-tensorrt")
+BACKENDS = (*CPU_BACKENDS, *GPU_BACKENDS)
 PACKAGES = {"openvino": "edge-codec[openvino]", "onnxruntime": "onnxruntime"}
 
 logger = logging.getLogger(__name__)
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of the installed backends, preferred first."""
-    return tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
+    """Return the names of the installed CPU backends, preferred first."""
+    return tuple(name for name in CPU_BACKENDS if importlib.util.find_spec(name) is not None)
 
 
 def default_threads() -> int:
@@ -33,33 +45,65 @@ def load_engine(model: bytes, backend: str = "auto", threads: int | None = None)
     ----------
     model : bytes
         ONNX file.
-    backend : {'auto', 'openvino', 'onnxruntime'}
-        'auto' takes the first of `available()`.
+    backend : {'auto', 'openvino', 'onnxruntime', 'triton', 'tensorrt', 'ort-cuda', 'ort-tensorrt'}
+        For 'auto' see the module.
     threads : int, optional
-        Threads for one frame; by default `default_threads()`.
+        Threads for one frame on the CPU; by default `default_threads()`.
 
     Raises
     ------
     EngineError
-        If the backend is unknown or not installed, or refuses the model.
+        If the backend is unknown or not installed, there is no GPU for it, or it refuses the
+        model.
     """
+    if backend != "auto" and backend not in BACKENDS:
+        raise EngineError(f"backend '{backend}' is unknown; use auto, {', '.join(BACKENDS)}")
+    count = default_threads() if threads is None else threads
+    if count < 1:
+        raise EngineError(f"threads is {count}; use 1 or more")
+    if backend in GPU_BACKENDS:
+        from edge_codec.runtime.gpu_pick import load_gpu_engine
+
+        logger.info("backend %s", backend)
+        return load_gpu_engine(model, backend)
+    if backend == "auto":
+        engine = _load_built(model)
+        if engine is not None:
+            return engine
+    return _load_on_cpu(model, backend, count)
+
+
+def _load_built(model: bytes) -> Engine | None:
+    """Load the engine that was built for this network and GPU, if there is one."""
+    from edge_codec.runtime.engine_cache import EngineCache, cache_folder, digest_of
+
+    if not EngineCache(cache_folder()).has(digest_of(model)):
+        return None
+    from edge_codec.runtime.gpu_pick import built_backends, load_gpu_engine
+
+    try:
+        for backend in built_backends(model):
+            engine = load_gpu_engine(model, backend, build=False)
+            logger.info("backend %s: its engine is in the cache", backend)
+            return engine
+    except EngineError as error:
+        logger.warning("%s; going on with the CPU", error)
+    return None
+
+
+def _load_on_cpu(model: bytes, backend: str, threads: int) -> Engine:
     installed = available()
     if backend == "auto":
         if not installed:
             raise EngineError("no inference backend is installed; pip install onnxruntime")
         backend = installed[0]
-    if backend not in BACKENDS:
-        raise EngineError(f"backend '{backend}' is unknown; use auto, {', '.join(BACKENDS)}")
     if backend not in installed:
         raise EngineError(f"backend '{backend}' is missing; pip install {PACKAGES[backend]}")
-    count = default_threads() if threads is None else threads
-    if count < 1:
-        raise EngineError(f"threads is {count}; use 1 or more")
-    logger.info("backend %s, %d threads", backend, count)
+    logger.info("backend %s, %d threads", backend, threads)
     if backend == "openvino":
         from edge_codec.runtime.openvino_backend import OpenVinoEngine
 
-        return OpenVinoEngine(model, count)
+        return OpenVinoEngine(model, threads)
     from edge_codec.runtime.ort_backend import OrtEngine
 
-    return OrtEngine(model, count)
+    return OrtEngine(model, threads)

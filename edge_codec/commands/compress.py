@@ -62,7 +62,10 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Declare what compress and decompress share."""
-    parser.add_argument("--backend", default="auto", metavar="auto|openvino|onnxruntime")
+    parser.add_argument(
+        "--backend", default="auto", metavar="NAME",
+        help="auto, openvino, onnxruntime, triton, tensorrt, ort-cuda or ort-tensorrt",
+    )  # fmt: skip
     parser.add_argument("--threads", type=positive, metavar="N", help="threads for one frame")
     parser.add_argument("--force", action="store_true", help="overwrite the target")
 

@@ -26,7 +26,7 @@ OPTIONAL = {
     "openvino": "pip install 'edge-codec[openvino]': another backend for x86-64 CPUs",
     "pylibjpeg": "pip install 'edge-codec[dicom]': compressed DICOM",
     "torch": "pip install 'edge-codec[train]': training and export",
-    "tensorrt": "pip install 'edge-codec[tensorrt]': NVIDIA GPUs",
+    "triton": "pip install 'edge-codec[kernels]': building engines for NVIDIA GPUs",
 }
 REPEATS = 20
 
@@ -49,8 +49,10 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     }
     for package in ("numpy", "onnxruntime", "nibabel", "pydicom", *OPTIONAL):
         fields[package] = _version(package)
+    gpu_fields, gpu_backends = _look_for_gpu()
+    fields |= gpu_fields
     healthy = True
-    for backend in available():
+    for backend in (*available(), *gpu_backends):
         try:
             agrees, milliseconds = _try_backend(backend)
         except (EdgeCodecError, ImportError) as error:
@@ -66,6 +68,34 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     return ExitStatus.OK if healthy else ExitStatus.ENGINE
 
 
+def _look_for_gpu() -> tuple[dict[str, object], tuple[str, ...]]:
+    """Return what there is for GPUs, and the backends that have an engine for this one."""
+    from edge_codec.manifest import load_manifest
+    from edge_codec.runtime.engine_cache import EngineCache, cache_folder
+    from edge_codec.runtime.gpu_pick import built_backends, open_gpu
+    from edge_codec.runtime.tensorrt_module import load_tensorrt
+    from edge_codec.spec import ModelId
+
+    fields: dict[str, object] = {}
+    backends: tuple[str, ...] = ()
+    try:
+        device = open_gpu()
+        fields["gpu"] = f"{device.name}, sm_{device.capability}"
+        fields["cuda_driver"] = device.driver
+        backends = built_backends(load_manifest(ModelId.VQVAE).read("decoder.onnx"))
+    except EngineError as error:
+        fields["gpu"] = f"none: {error}"
+    try:
+        fields["tensorrt"] = load_tensorrt().name
+    except EngineError as error:
+        fields["tensorrt"] = f"missing: {error}"
+    folder = cache_folder()
+    fields["engine_folder"] = str(folder)
+    for path, found in EngineCache(folder).entries():
+        fields[path.name] = found if isinstance(found, str) else found.summary
+    return fields, backends
+
+
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -76,18 +106,22 @@ def _version(package: str) -> str:
 def _try_backend(backend: str) -> tuple[bool, float]:
     """Return whether the decoder makes the manifest's frame, and the median time in ms."""
     from edge_codec.manifest import load_manifest
-    from edge_codec.runtime.models import load_model
+    from edge_codec.runtime.gpu_pick import load_gpu_engine
+    from edge_codec.runtime.pick import GPU_BACKENDS, load_engine
     from edge_codec.spec import ModelId
 
-    model = load_model(ModelId.VQVAE, backend=backend, decode_only=True)
-    if model is None:
-        raise EngineError("the zoo has no vqvae")
+    manifest = load_manifest(ModelId.VQVAE)
+    network = manifest.read("decoder.onnx")
+    if backend in GPU_BACKENDS:
+        decoder = load_gpu_engine(network, backend, build=False)
+    else:
+        decoder = load_engine(network, backend)
     tokens = np.arange(1024, dtype=np.int32).reshape(1, 32, 32)
-    agrees = zlib.crc32(model.decoder.run(tokens).tobytes()) == load_manifest(ModelId.VQVAE).check
+    agrees = zlib.crc32(decoder.run(tokens).tobytes()) == manifest.check
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        model.decoder.run(tokens)
+        decoder.run(tokens)
         times.append(time.perf_counter() - start)
     return agrees, 1e3 * float(np.median(times))
 

@@ -20,7 +20,10 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decode", action="store_true", help="also decode every frame and check it"
     )
-    parser.add_argument("--backend", default="auto", metavar="auto|openvino|onnxruntime")
+    parser.add_argument(
+        "--backend", default="auto", metavar="NAME",
+        help="auto, openvino, onnxruntime, triton, tensorrt, ort-cuda or ort-tensorrt",
+    )  # fmt: skip
     add_output_options(parser)
 
 
