@@ -55,14 +55,14 @@ def _rows(options: argparse.Namespace, wrap: Callable[..., Any]) -> Iterator[dic
     """Yield the rows, each with what it depends on."""
     import torch
 
-    from edge_codec.bench.kernels.catalog import KERNELS, cases
+    from edge_codec.bench.kernels import catalog
     from edge_codec.bench.kernels.measure import check_case, measure_case
     from edge_codec.bench.machine import describe_machine
 
-    names = KERNELS if options.kernels is None else tuple(options.kernels.split(","))
+    names = catalog.KERNELS if options.kernels is None else tuple(options.kernels.split(","))
     machine = describe_machine(("torch", "triton"))
     if options.interpret:
-        for case in wrap(cases(torch.device("cpu"), True, names), None, "check"):
+        for case in wrap(catalog.cases(torch.device("cpu"), True, names), None, "check"):
             yield {**check_case(case), **machine}
         return
     from edge_codec.bench.kernels.gpu import describe_gpu
@@ -72,7 +72,7 @@ def _rows(options: argparse.Namespace, wrap: Callable[..., Any]) -> Iterator[dic
     ceilings = measure_ceilings()
     machine["copy_bytes_per_s"] = ceilings.bytes_per_s
     machine["matrix_operations_per_s"] = ceilings.operations_per_s
-    for case in wrap(cases(torch.device("cuda"), False, names), None, "measure"):
+    for case in wrap(catalog.cases(torch.device("cuda"), False, names), None, "measure"):
         yield {**measure_case(case, ceilings), **machine}
 
 
