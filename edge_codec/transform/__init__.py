@@ -1,0 +1,1 @@
+"""Integer transforms that undo exactly: wavelets in space and in time."""
