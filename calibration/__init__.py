@@ -1,1 +1,1 @@
-"""From a float network to exact integers: power-of-two scales, their choice, proof and tuning."""
+"""From a float network to exact integers: frames, scales, proof, sensitivity, gate, tuning."""

@@ -1,4 +1,4 @@
-"""Power-of-two quantization of convolutions, and the proof that their sums are exact.
+"""Power-of-two quantization of layers, and the proof that their sums are exact.
 
 A tensor of integers `q` with exponent `e` stands for `q * 2**e`. When every scale is a power of
 two, a convolution multiplies and adds integers, and scaling its sum to the next tensor's exponent
@@ -26,13 +26,13 @@ EXACT_FLOAT32 = 1 << 24
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerConv:
-    """One convolution of an integer network.
+    """One convolution, or another layer of sums of products, of an integer network.
 
     Attributes
     ----------
     name : str
         For messages and node names.
-    weight : ndarray, shape (outputs, inputs, k, k), int8
+    weight : ndarray, shape (outputs, inputs, k, k) or (outputs, inputs, ...), int8
         At most `WEIGHT_MAX` in magnitude.
     weight_exponents : ndarray, shape (outputs,), int64
     bias : ndarray, shape (outputs,), int64
@@ -90,7 +90,7 @@ def choose_exponent(
 
 
 def choose_weight_exponents(weight: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Choose an exponent per output channel: (outputs, inputs, k, k) to (outputs,)."""
+    """Choose an exponent per output channel: (outputs, inputs, ...) to (outputs,)."""
     exponents = [choose_exponent(channel, -WEIGHT_MAX, WEIGHT_MAX) for channel in weight]
     return np.array(exponents, np.int64)
 
@@ -109,13 +109,14 @@ def quantize_conv(
 
     Parameters
     ----------
-    weight : ndarray, shape (outputs, inputs, k, k), float
+    weight : ndarray, shape (outputs, inputs, ...), float
     bias : ndarray, shape (outputs,), float
     weight_exponents : ndarray, shape (outputs,), int64, optional
         Chosen by least squared error unless given.
     """
     exponents = choose_weight_exponents(weight) if weight_exponents is None else weight_exponents
-    integers = quantize_array(weight, exponents[:, None, None, None], -WEIGHT_MAX, WEIGHT_MAX)
+    channels = exponents.reshape(-1, *(1,) * (weight.ndim - 1))
+    integers = quantize_array(weight, channels, -WEIGHT_MAX, WEIGHT_MAX)
     limit = EXACT_FLOAT32 - 1
     return IntegerConv(
         name=name,
@@ -154,14 +155,20 @@ def prove_bound(layer: IntegerConv, input_max: int) -> int:
             f"{layer.name}: weight of magnitude {largest_weight}, at most {WEIGHT_MAX} is exact on "
             "every CPU; quantize it with quantize_conv"
         )
-    sums = np.abs(layer.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * input_max
-    bound = int((sums + np.abs(layer.bias)).max(initial=0))
+    bound = int(channel_bounds(layer, input_max).max(initial=0))
     if bound >= EXACT_FLOAT32:
         raise CalibrationError(
             f"{layer.name}: a sum can reach {bound}, exact arithmetic ends at {EXACT_FLOAT32}; "
             "use a larger weight exponent or fewer input channels"
         )
     return bound
+
+
+def channel_bounds(layer: IntegerConv, input_max: int) -> NDArray[np.int64]:
+    """Largest possible magnitude of a partial sum of each output channel, shape (outputs,)."""
+    weight = np.abs(layer.weight.astype(np.int64)).reshape(len(layer.weight), -1)
+    bounds: NDArray[np.int64] = weight.sum(axis=1) * input_max + np.abs(layer.bias)
+    return bounds
 
 
 def prove_bounds(layers: Iterable[IntegerConv]) -> dict[str, int]:

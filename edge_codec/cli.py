@@ -26,6 +26,8 @@ COMMANDS = {
     "decompress": "an .ecd stream back into NIfTI, DICOM or npy",
     "info": "what a stream holds and promises",
     "verify": "check every byte of a stream",
+    "build": "engines for GPUs: ours, and TensorRT's",
+    "calibrate": "a float ONNX network into an exact integer one",
     "doctor": "what this machine can do, and what to install for more",
     "bench": "measure this codec and its peers on your volumes",
 }

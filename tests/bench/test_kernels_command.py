@@ -26,7 +26,9 @@ def run(*arguments):
 
 def test_kernels_are_checked_without_a_gpu(tmp_path):
     records = tmp_path / "records.jsonl"
-    status, out, _ = run("--interpret", "--kernels", "normalize,rans", "--json", "--out", records)
+    status, out, _ = run(
+        "--interpret", "--kernels", "normalize,rans", "--json", "--out", str(records)
+    )
     assert status == ExitStatus.OK
     found = [json.loads(line) for line in out.splitlines()]
     assert {row["kernel"] for row in found} == {"normalize", "rans"}
