@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_networks --float DIR [--threads N] [--json FILE.jsonl]
 
-`DIR` is what `python -m edge_codec.export.graph` wrote. One 256x256 frame at a time on ONNX Runtime.
+`DIR` is what `python -m edge_codec.export.graph` wrote. One 256x256 frame at a time, ONNX Runtime.
 The two networks take turns, so that a machine whose speed wanders is as slow to one as to the
 other; the ratio is that of their medians.
 """
