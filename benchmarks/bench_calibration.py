@@ -10,7 +10,7 @@ are calibrated on frames of the training split, then all variants code the whole
 - `plain`, `+ equalization`, `+ bias correction`, `+ both`: `edge_codec.calibration`, mean squared
   error as the observer; `as it helps` is what `edge-codec calibrate` does. The observers' names:
   plain with another observer. Latents are rounded to int8 and looked up in an int8 codebook.
-- `onnxruntime minmax`, `onnxruntime entropy`: `onnxruntime.quantization.quantize_static` of the
+- `onnxruntime minmax`: `onnxruntime.quantization.quantize_static` of the
   convolutions, its own scales and zero points, float latents and codebook.
 - `shipped`: the zoo's network, fine-tuned with quantization, with the codec's own codebook lookup.
 

@@ -40,7 +40,7 @@ SETTINGS = {
     "entropy": Settings("entropy", equalize=False, correct_bias=False),
     "int8 activations": Settings(activations="int8", equalize=False, correct_bias=False),
 }
-PEERS = {"onnxruntime minmax": "MinMax", "onnxruntime entropy": "Entropy"}
+PEERS = {"onnxruntime minmax": "MinMax"}
 SHIPPED = "shipped"
 VARIANTS = (SHIPPED, *SETTINGS, *PEERS)
 

@@ -26,7 +26,6 @@ NAMES = {
     "as it helps": "`mse`, each where it helps",
     "int8 activations": "`mse`, int8 activations",
     "onnxruntime minmax": "ONNX Runtime, MinMax",
-    "onnxruntime entropy": "ONNX Runtime, Entropy",
 }
 
 Row = dict[str, Any]
