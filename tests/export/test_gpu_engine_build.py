@@ -18,8 +18,8 @@ onnx = pytest.importorskip("onnx")
 
 import gpu_samples  # noqa: E402
 from gpu_samples import add_constant, altered, nodes  # noqa: E402
-from interpreter_device import compile_nothing  # noqa: E402
 
+from edge_codec.bench.kernels.interpreter_device import compile_nothing  # noqa: E402
 from edge_codec.errors import EngineError  # noqa: E402
 from edge_codec.export import gpu_engine  # noqa: E402
 from edge_codec.export.gpu_engine import build_engine, execute  # noqa: E402

@@ -20,8 +20,8 @@ pytest.importorskip("triton")
 pytest.importorskip("onnx")
 
 import gpu_samples
-from interpreter_device import compile_nothing
 
+from edge_codec.bench.kernels.interpreter_device import compile_nothing
 from edge_codec.errors import EngineError
 from edge_codec.export.gpu_engine import build_engine
 from edge_codec.runtime import gpu_archive

@@ -20,12 +20,12 @@ pytest.importorskip("onnx")
 
 import gpu_samples
 from frame_samples import CLUSTERS, frames, network, onnx_files, stream, token_model
-from interpreter_device import InterpreterDevice, compile_nothing
 
 from edge_codec.base.lookup import CodebookLookup
 from edge_codec.base.token_model import load_token_model
 from edge_codec.base.tokens import TokenCoder
 from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel
+from edge_codec.bench.kernels.interpreter_device import InterpreterDevice, compile_nothing
 from edge_codec.errors import EngineError, FrameError
 from edge_codec.export.gpu_engine import build_engine
 from edge_codec.export.gpu_frame import build_frame_file

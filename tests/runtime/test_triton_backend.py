@@ -17,8 +17,8 @@ pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 import gpu_samples  # noqa: E402
-from interpreter_device import InterpreterDevice, compile_nothing  # noqa: E402
 
+from edge_codec.bench.kernels.interpreter_device import InterpreterDevice, compile_nothing  # noqa: E402
 from edge_codec.errors import EngineError  # noqa: E402
 from edge_codec.export.gpu_engine import build_engine  # noqa: E402
 from edge_codec.manifest import load_manifest  # noqa: E402
