@@ -52,9 +52,13 @@ def load_model(
     if backend != "triton":
         return VqvaeModel(decoder, tokens, encoder, lookup)
     from edge_codec.runtime.gpu_pick import load_gpu_frames
+    from edge_codec.runtime.ort_backend import OrtEngine
+    from edge_codec.runtime.self_check import check_frames
 
     # One graph from samples to bits, instead of a way back to the host after every step.
-    return VqvaeModel(decoder, tokens, encoder, lookup, load_gpu_frames(manifest).coder)
+    frames = load_gpu_frames(manifest)
+    check_frames(frames.coder, VqvaeModel(OrtEngine(manifest.read("decoder.onnx"), 1), tokens))
+    return VqvaeModel(decoder, tokens, encoder, lookup, frames.coder)
 
 
 def warm_up(model: VqvaeModel | None, spec: StreamSpec) -> None:

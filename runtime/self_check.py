@@ -10,14 +10,20 @@ million.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_codec.engine import Engine
-from edge_codec.errors import EngineError
+from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel
+from edge_codec.engine import Engine, FrameEncoder
+from edge_codec.errors import BitstreamError, EngineError
 from edge_codec.runtime.ort_backend import OrtEngine
+from edge_codec.spec import CineInfo, StreamSpec
+
+FRAME = (16, 24)
+"""Size of the two frames on which a coder of whole frames is compared."""
 
 SIDE = 32
 """Size of the sample along every axis that may have any, but the first, where it is 1."""
@@ -64,6 +70,42 @@ def check_integers(engine: Engine, model: bytes) -> None:
             f"{engine.name} gives other integers than the CPU ({wrong} of {expected.size} on a "
             "fixed input), so that streams would decode wrongly; use another backend"
         )
+
+
+def check_frames(make: Callable[[StreamSpec], FrameEncoder], cpu: VqvaeModel) -> None:
+    """Compare a coder of whole frames with the CPU, on a key frame and one predicted from it.
+
+    What the CPU decodes of its payload must be the base frame that it reports: otherwise it would
+    write streams that no other machine decodes.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the coder of a stream.
+    cpu : VqvaeModel
+        The model for decoding, on the CPU.
+
+    Raises
+    ------
+    EngineError
+        If a frame differs, or the coder fails.
+    """
+    info = CineInfo(1, 2, *FRAME, dtype=np.dtype(np.uint16))
+    spec = StreamSpec(info, low=0, high=1023, window_low=0, window_high=800)
+    coder, decoder = make(spec), VqvaeCoder(cpu, spec)
+    index = np.arange(math.prod(FRAME), dtype=np.uint64)
+    noise = (index * 2654435761 % 2**32 >> 22).astype(np.uint32).reshape(FRAME)
+    for frame, key in ((noise, True), (noise[::-1].copy(), False)):
+        payload, base = coder.encode(frame, key)
+        try:
+            agrees = np.array_equal(decoder.decode(payload, key), base)
+        except BitstreamError:
+            agrees = False
+        if not agrees:
+            raise EngineError(
+                "the GPU codes a frame that the CPU decodes otherwise, so that streams would be "
+                "lost; use another backend, and report this"
+            )
 
 
 def _sample(

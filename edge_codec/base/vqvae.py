@@ -61,7 +61,6 @@ class VqvaeCoder:
     def __init__(self, model: VqvaeModel, spec: StreamSpec, mapper: Mapper = map) -> None:
         self._model = model
         self._map = mapper
-        self._spec = spec
         self._window = Window(spec)
         self._shape = spec.info.frame_shape
         rows, columns = self._shape

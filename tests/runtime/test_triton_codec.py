@@ -2,6 +2,7 @@
 
 import io
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip("onnx")
 
 from edge_codec.bench.kernels.interpreter_device import InterpreterDevice, compile_nothing
 from edge_codec.cine import Cine
+from edge_codec.errors import EngineError
 from edge_codec.export import engine_builder, gpu_engine, gpu_frame
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime import gpu_pick
@@ -34,6 +36,27 @@ def gpu(monkeypatch, tmp_path):
     # The comparison with the CPU on a sample is tested elsewhere, and slow here.
     monkeypatch.setattr(gpu_pick, "check_integers", lambda *_: None)
     return EngineCache(tmp_path)
+
+
+class WrongBase:
+    """A coder whose base frame is off by one voxel."""
+
+    def __init__(self, coder):
+        self._coder = coder
+
+    def encode(self, samples, key):
+        payload, base = self._coder.encode(samples, key)
+        base[-1, -1] ^= not key
+        return payload, base
+
+
+@pytest.mark.slow
+def test_a_gpu_whose_frames_are_wrong_is_refused(gpu, monkeypatch):
+    right = gpu_pick.load_gpu_frames(load_manifest(ModelId.VQVAE))
+    wrong = SimpleNamespace(coder=lambda spec: WrongBase(right.coder(spec)))
+    monkeypatch.setattr(gpu_pick, "load_gpu_frames", lambda _: wrong)
+    with pytest.raises(EngineError, match="the CPU decodes otherwise"):
+        load_model(ModelId.VQVAE, backend="triton")
 
 
 @pytest.mark.slow
