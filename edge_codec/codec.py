@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel
 from edge_codec.bitstream.packet import LayerId, Packet
-from edge_codec.engine import Mapper
+from edge_codec.engine import Mapper, Mark, no_mark
 from edge_codec.errors import (
     BitstreamError,
     EdgeCodecError,
@@ -44,7 +46,7 @@ def frame_check(samples: NDArray[np.uint32]) -> int:
 
 
 def is_key(spec: StreamSpec, phase_index: int) -> bool:
-    """Whether the frame of this phase is decodable on its own."""
+    """Whether the frame of this phase must be decodable on its own; others may be."""
     return phase_index % spec.key_interval == 0
 
 
@@ -96,7 +98,9 @@ def _base_coder(spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper) -> V
 class _EncoderSlice:
     """Encoding state of one slice."""
 
-    def __init__(self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper) -> None:
+    def __init__(
+        self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper, next_phase: int
+    ) -> None:
         self.base = _base_coder(spec, model, mapper)
         self.residual: ResidualEncoder | None = None
         if spec.max_error is not None:
@@ -105,7 +109,8 @@ class _EncoderSlice:
             self.residual = ResidualEncoder(
                 rows, columns, span, spec.max_error, with_base, mapper, spec.effort
             )
-        self.next_phase = 0
+        self.next_phase = next_phase
+        self.begun = False
         self.failed = False
 
 
@@ -126,6 +131,22 @@ class _DecoderSlice:
         self.next_phase: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where an encoder goes on with a stream that another one began.
+
+    Attributes
+    ----------
+    sequence : int
+        Number of the next packet.
+    next_phases : mapping of int to int
+        Phase that the next frame of each slice gets; 0 for a slice that is not there.
+    """
+
+    sequence: int = 0
+    next_phases: Mapping[int, int] = field(default_factory=dict)
+
+
 class Encoder:
     """Turns the frames of a stream into packets.
 
@@ -141,6 +162,10 @@ class Encoder:
     mapper : callable
         How to go over the bands of a frame: `map`, or an executor's for several threads; the bits
         are the same.
+    mark : callable
+        Called with the name of each step of a frame as it ends.
+    resume : Resume, optional
+        Where a stream goes on that was cut off: its next frames become key frames.
 
     Examples
     --------
@@ -155,16 +180,33 @@ class Encoder:
     """
 
     def __init__(
-        self, spec: StreamSpec, model: VqvaeModel | None = None, mapper: Mapper = map
+        self,
+        spec: StreamSpec,
+        model: VqvaeModel | None = None,
+        mapper: Mapper = map,
+        mark: Mark = no_mark,
+        resume: Resume | None = None,
     ) -> None:
         self.spec = spec
         self._model = model
         self._map = mapper
+        self._mark = mark
         self._slices: dict[int, _EncoderSlice] = {}
-        self._finished: set[int] = set()
-        self._sequence = 0
+        resume = resume or Resume()
+        self._next_phases = resume.next_phases
+        phases = spec.info.n_phases
+        self._finished = {i for i, phase in self._next_phases.items() if phase == phases > 0}
+        self._sequence = resume.sequence
 
-    def push(self, frame: NDArray[Any], slice_index: int = 0, metadata: bytes = b"") -> Packet:
+    def push(
+        self,
+        frame: NDArray[Any],
+        slice_index: int = 0,
+        metadata: bytes = b"",
+        *,
+        key: bool = False,
+        give_up_ns: int | None = None,
+    ) -> Packet:
         """Code the next frame of a slice.
 
         Parameters
@@ -175,6 +217,11 @@ class Encoder:
             Slice the frame belongs to.
         metadata : bytes
             The packed source header of this frame, kept beside the voxels.
+        key : bool
+            Make this a key frame where it need not be one, for a receiver that lost packets.
+        give_up_ns : int, optional
+            Instant of `time.monotonic_ns` from which on the residual layer does not try for the
+            stream's effort any more: what is not finished by then is coded as `fast` does.
 
         Returns
         -------
@@ -190,8 +237,13 @@ class Encoder:
         samples = to_samples(frame, self.spec)
         state = self._state(slice_index)
         state.failed = True  # until the frame is whole: its coders may stop in between
-        packet = self._encode(state, samples, slice_index, metadata)
+        key = key or not state.begun or is_key(self.spec, state.next_phase)
+        layers = self._layers(state, samples, key, give_up_ns)
+        if metadata:
+            layers[LayerId.METADATA] = metadata
+        packet = Packet(self._sequence, slice_index, state.next_phase, key, layers)
         state.failed = False
+        state.begun = True
         state.next_phase += 1
         self._sequence += 1
         if state.next_phase == self.spec.info.n_phases:
@@ -199,25 +251,27 @@ class Encoder:
             del self._slices[slice_index]
         return packet
 
-    def _encode(
+    def _layers(
         self,
         state: _EncoderSlice,
         samples: NDArray[np.uint32],
-        slice_index: int,
-        metadata: bytes,
-    ) -> Packet:
-        phase, key = state.next_phase, is_key(self.spec, state.next_phase)
+        key: bool,
+        give_up_ns: int | None,
+    ) -> dict[LayerId, bytes]:
         layers: dict[LayerId, bytes] = {}
         base = None
+        self._mark("normalize")
         if state.base is not None:
             payload, base = state.base.encode(samples, key)
             layers[LayerId.BASE] = CHECK.pack(frame_check(base)) + payload
+            self._mark("infer")
         if state.residual is not None:
-            payload, decoded = _encode_residual(state.residual, samples, base, key, self.spec)
+            payload, decoded = _encode_residual(
+                state.residual, samples, base, key, self.spec, give_up_ns
+            )
             layers[LayerId.RESIDUAL] = CHECK.pack(frame_check(decoded)) + payload
-        if metadata:
-            layers[LayerId.METADATA] = metadata
-        return Packet(self._sequence, slice_index, phase, key, layers)
+            self._mark("code")
+        return layers
 
     def _state(self, slice_index: int) -> _EncoderSlice:
         if not 0 <= slice_index < self.spec.info.n_slices:
@@ -226,7 +280,9 @@ class Encoder:
             raise FrameError(f"slice {slice_index} has all its phases already")
         if slice_index not in self._slices:
             _check_open(len(self._slices), self.spec, SpecError)
-            self._slices[slice_index] = _EncoderSlice(self.spec, self._model, self._map)
+            self._slices[slice_index] = _EncoderSlice(
+                self.spec, self._model, self._map, self._next_phases.get(slice_index, 0)
+            )
         if self._slices[slice_index].failed:
             raise FrameError(f"an earlier frame of slice {slice_index} failed; begin a new stream")
         return self._slices[slice_index]
@@ -249,6 +305,7 @@ def _encode_residual(
     base: NDArray[np.uint32] | None,
     key: bool,
     spec: StreamSpec,
+    give_up_ns: int | None,
 ) -> tuple[bytes, NDArray[np.uint32]]:
     """Code a frame with the largest bound that keeps the stream's promises, and prove them.
 
@@ -263,7 +320,7 @@ def _encode_residual(
     allowed = allowed_variance(spec.noise_sigma, spec.snr_loss_percent)
     promised, bound = spec.snr_loss_percent > 0, spec.max_error or 0
     while True:
-        payload, decoded = coder.encode(samples, base, key, bound)
+        payload, decoded = coder.encode(samples, base, key, bound, give_up_ns)
         variance = _variance_within(bound, samples, decoded)
         if variance <= allowed or not promised:
             coder.commit()
@@ -356,8 +413,8 @@ class Decoder:
             raise BitstreamError(f"packet for slice {packet.slice_index} is outside the stream")
         if 0 < self.spec.info.n_phases <= packet.phase_index:
             raise BitstreamError(f"packet for phase {packet.phase_index} is outside the stream")
-        if packet.key is not is_key(self.spec, packet.phase_index):
-            raise BitstreamError(f"phase {packet.phase_index} has the wrong key flag")
+        if not packet.key and is_key(self.spec, packet.phase_index):
+            raise BitstreamError(f"phase {packet.phase_index} must be a key frame and is none")
         state = self._slices.get(packet.slice_index)
         if packet.key:
             self._slices.pop(packet.slice_index, None)

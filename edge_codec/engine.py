@@ -10,6 +10,14 @@ from numpy.typing import NDArray
 # Applies a function to each item, in order: `map`, or an executor's.
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
+# Told of each step of a frame as it ends ("normalize", "infer", "code"), to measure where time goes.
+Mark = Callable[[str], None]
+
+
+def no_mark(step: str) -> None:
+    """Measure nothing."""
+    del step
+
 
 class Engine(Protocol):
     """One loaded network with one input and one output.

@@ -117,6 +117,7 @@ class ResidualEncoder(_Slice):
         base: NDArray[np.uint32] | None,
         key: bool,
         bound: int | None = None,
+        give_up_ns: int | None = None,
     ) -> tuple[bytes, NDArray[np.uint32]]:
         """Code the next frame; called again before `commit`, code it anew.
 
