@@ -31,3 +31,15 @@ class EngineError(EdgeCodecError):
 
 class CalibrationError(EdgeCodecError):
     """A network cannot be made an exact integer network, or a calibrated model is refused."""
+
+
+class StreamError(EdgeCodecError):
+    """A live stream cannot go on: overload, a full disk, a peer that is gone, a closed pipeline."""
+
+
+class SinkError(StreamError):
+    """A sink of packets failed: its file, its disk or its connection."""
+
+
+class ProtocolError(EdgeCodecError):
+    """A peer on the network sent what the protocol does not allow, or too much, or too slowly."""

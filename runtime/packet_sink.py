@@ -1,0 +1,50 @@
+"""Where packets of live streams go: a file, a connection, a viewer. One protocol for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge_codec.bitstream.packet import Packet
+from edge_codec.spec import StreamSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One stream of the bitstream: frames of one size, sample type and range of values.
+
+    A live source that changes any of them goes on in another segment.
+
+    Attributes
+    ----------
+    stream : str
+        Name of the live stream, of letters, digits, `.`, `_` and `-`, 1 to 64 of them.
+    number : int
+        0, 1, 2, ... within the live stream.
+    spec : StreamSpec
+        Description; `n_phases` is 0 where nobody knows it yet.
+    """
+
+    stream: str
+    number: int
+    spec: StreamSpec
+
+
+class PacketSink(Protocol):
+    """Takes the packets of one live stream, from one thread, in order.
+
+    Every method may raise `SinkError` or another class of `edge_codec.errors`; the pipeline then
+    fails the stream that the sink belongs to, and no other.
+    """
+
+    def begin(self, segment: Segment) -> None:
+        """Prepare for the packets of a new segment, after `end` of the one before."""
+
+    def send(self, packet: Packet, data: bytes) -> None:
+        """Take the next packet; `data` is `packet.pack()`. Returns when it is on its way."""
+
+    def end(self) -> None:
+        """Complete the segment: no more packets follow."""
+
+    def abort(self) -> None:
+        """Stop in the middle, keeping what is whole; never raises."""
