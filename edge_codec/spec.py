@@ -53,6 +53,7 @@ class SourceKind(IntEnum):
     NIFTI = 1
     DICOM = 2
     NPY = 3
+    MRD = 4
 
 
 DTYPES: dict[int, np.dtype[np.generic]] = {
@@ -80,7 +81,8 @@ class SourceHeader:
         File format the bytes belong to.
     data : bytes
         NIfTI: everything before the voxels. NPY: the header. DICOM: the first file without its
-        pixel data, the dictionary that the other files' headers are compressed against.
+        pixel data, the dictionary that the other files' headers are compressed against. MRD: the
+        note of the first frame and the XML header (`edge_codec.io.mrd_note`).
     """
 
     kind: SourceKind = SourceKind.NONE

@@ -34,8 +34,7 @@ def decode(data: bytes, models: Path | None = None, *, preview: bool = False) ->
         residual = open_residual(header)
         previous = None
         for phase in range(n_phases):
-            layers = packets[slice_index, phase]
-            key = phase % header.key_interval == 0
+            key, layers = packets[slice_index, phase]
             if key:
                 previous = None
             base = None
@@ -63,10 +62,17 @@ def decode_source_headers(data: bytes) -> tuple[bytes, dict[tuple[int, int], byt
     packets = read_packets(data, first, header)
     frames = {
         place: unpack_source_header(layers[2], header.source)
-        for place, layers in packets.items()
+        for place, (_, layers) in packets.items()
         if 2 in layers
     }
     return header.source, frames
+
+
+def decode_notes(data: bytes) -> dict[tuple[int, int], dict[str, int]]:
+    """The notes of live frames by (slice, phase)."""
+    header, first = read_header(data)
+    packets = read_packets(data, first, header)
+    return {place: read_note(layers[5]) for place, (_, layers) in packets.items() if 5 in layers}
 
 
 # ------------------------------------------------------------------------------ 3: header
@@ -104,8 +110,8 @@ def read_header(data: bytes) -> tuple[SimpleNamespace, int]:
 
 def read_packets(
     data: bytes, first: int, header: SimpleNamespace
-) -> dict[tuple[int, int], dict[int, bytes]]:
-    """The layers of each frame by (slice, phase)."""
+) -> dict[tuple[int, int], tuple[int, dict[int, bytes]]]:
+    """Key flag and layers of each frame by (slice, phase)."""
     assert data[-8:] == bytes.fromhex("89454344454e440a")
     index, n_packets, crc = struct.unpack("<QII", data[-24:-8])
     assert crc == zlib.crc32(data[-24:-12])
@@ -114,8 +120,8 @@ def read_packets(
         key, place, layers, size = read_packet(data, offset)
         slice_index, phase = place[1:]
         assert (place[0], phase) == (sequence, slices.count(slice_index))
-        assert key == (phase % header.key_interval == 0)
-        packets[slice_index, phase] = layers
+        assert key or phase % header.key_interval
+        packets[slice_index, phase] = key, layers
         sizes.append(size)
         slices.append(slice_index)
         offset += size
@@ -133,12 +139,12 @@ def read_packet(data: bytes, at: int) -> tuple[int, tuple[int, ...], dict[int, b
     begin = at
     assert data[at : at + 2] == b"\xec\x50"
     contents = data[at + 2]
-    assert contents < 32
+    assert contents < 64
     place, sizes, at = [], {}, at + 3
     for _ in range(3):
         number, at = read_number(data, at)
         place.append(number)
-    for layer in range(4):
+    for layer in (0, 1, 2, 3, 5):
         if contents >> layer & 1:
             size, at = read_number(data, at)
             sizes[layer] = size, struct.unpack_from("<I", data, at)[0]
@@ -150,7 +156,24 @@ def read_packet(data: bytes, at: int) -> tuple[int, tuple[int, ...], dict[int, b
         layers[layer] = data[at : at + size]
         assert zlib.crc32(layers[layer]) == crc
         at += size
-    return contents >> 4, tuple(place), layers, at - begin
+    return contents >> 4 & 1, tuple(place), layers, at - begin
+
+
+def read_note(note: bytes) -> dict[str, int]:
+    """The fields of the note of a live frame."""
+    policy, flags, zero, acquired, waited, coded, dropped = struct.unpack("<BBHqIII", note)
+    assert policy < 4
+    assert flags < 4
+    assert zero == 0
+    return {
+        "policy": policy,
+        "acquired_unix_ns": acquired,
+        "waited_us": waited,
+        "coded_us": coded,
+        "dropped": dropped,
+        "clock_jumped": flags & 1,
+        "late": flags >> 1,
+    }
 
 
 def read_number(data: bytes, at: int) -> tuple[int, int]:

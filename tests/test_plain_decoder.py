@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,15 @@ import plain_decoder
 import pytest
 
 import edge_codec
+from edge_codec.bitstream.container import StreamWriter
+from edge_codec.bitstream.live import LiveNote, Policy
+from edge_codec.bitstream.packet import LayerId
 from edge_codec.cine import Cine
-from edge_codec.manifest import ZOO
+from edge_codec.codec import Encoder
+from edge_codec.manifest import ZOO, load_manifest
 from edge_codec.runtime.files import CompressOptions, encode_stream
-from edge_codec.spec import ModelId, SourceHeader, SourceKind
+from edge_codec.runtime.models import load_model
+from edge_codec.spec import ModelId, SourceHeader, SourceKind, StreamSpec
 
 TESTS = Path(__file__).parent
 GOLDEN = sorted(TESTS.glob("golden/*/*.ecd"))
@@ -119,6 +124,40 @@ def test_source_headers() -> None:
     source, frames = plain_decoder.decode_source_headers(data)
     assert source == first
     assert frames == dict(zip([(0, 0), (1, 0), (0, 1), (1, 1)], headers, strict=True))
+
+
+@pytest.mark.parametrize("model", ["none", "vqvae"])
+def test_key_frames_at_any_phase_and_notes(model: str) -> None:
+    heart = np.clip(beating_heart((2, 7, 17, 11), 11, 20.0), 0, 2000).astype(np.int16)
+    keys = {(0, 2), (0, 3), (1, 5)}
+    data, notes = live_stream(heart, model, keys)
+    assert_same(data, heart)
+    assert plain_decoder.decode_notes(data) == notes
+    for place in [(0, 1), (0, 3), (0, 6), (1, 4), (1, 6)]:
+        assert (edge_codec.read_frame(io.BytesIO(data), *place) == heart[place]).all()
+
+
+def live_stream(
+    heart: np.ndarray, model: str, keys: set[tuple[int, int]]
+) -> tuple[bytes, dict[tuple[int, int], dict[str, int]]]:
+    """A stream with further key frames and notes, and its notes."""
+    info = Cine.from_array(heart).info
+    spec = StreamSpec(info, 0, 2000, window_low=0, window_high=900, key_interval=4)
+    loaded = None
+    if model == "vqvae":
+        hashes = load_manifest(ModelId.VQVAE).decoding_hashes()
+        spec = replace(spec, model=ModelId.VQVAE, model_hashes=hashes)
+        loaded = load_model(ModelId.VQVAE)
+    file, notes = io.BytesIO(), {}
+    encoder = Encoder(spec, loaded)
+    with StreamWriter(file, spec) as writer:
+        for count, (phase, i) in enumerate(np.ndindex(heart.shape[1], heart.shape[0])):
+            packet = encoder.push(heart[i, phase], i, key=(i, phase) in keys)
+            assert packet.key == ((i, phase) in keys or phase % 4 == 0)
+            note = LiveNote(Policy(count % 4), count - 5, count, 2 * count, i, count == 3, i == 1)
+            writer.write(replace(packet, layers={**packet.layers, LayerId.LIVE: note.pack()}))
+            notes[i, phase] = {name: int(value) for name, value in asdict(note).items()}
+    return file.getvalue(), notes
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: f"v{path.parent.name}-{path.stem}")

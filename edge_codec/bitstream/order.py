@@ -1,7 +1,7 @@
 """The order of packets: what makes a frame decodable, one rule for writer and reader.
 
-Packets are numbered without gaps. A frame is a key frame exactly when its phase index is a
-multiple of the key interval. The phases of a slice are 0, 1, 2 without gaps; slices may be
+Packets are numbered without gaps. A frame whose phase index is a multiple of the key interval is a
+key frame, and any other may be one. The phases of a slice are 0, 1, 2 without gaps; slices may be
 interleaved in any way. After damage a slice goes on at its next key frame.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from edge_codec.bitstream.packet import LayerId, Packet, PacketHead
 from edge_codec.spec import MAX_PHASES, ModelId, StreamSpec
+
+_OPTIONAL = {LayerId.METADATA, LayerId.LIVE}
 
 
 class PacketOrder:
@@ -38,6 +40,11 @@ class PacketOrder:
         """Sequence number that the next packet must have."""
         return self._next_sequence
 
+    @property
+    def next_phases(self) -> dict[int, int]:
+        """Phase that is due next in each slice that has begun."""
+        return {slice_index: last + 1 for slice_index, last in self._last_phase.items()}
+
     def misfit(self, packet: Packet | PacketHead) -> str | None:
         """Say what in a packet contradicts the stream's header, if anything.
 
@@ -55,10 +62,10 @@ class PacketOrder:
             return f"slice {packet.slice_index}, but the header says {self._n_slices} slices"
         if packet.phase_index >= self._n_phases:
             return f"phase {packet.phase_index}, but the header says {self._n_phases} phases"
-        if packet.key != (packet.phase_index % self._key_interval == 0):
+        if not packet.key and packet.phase_index % self._key_interval == 0:
             return (
-                f"phase {packet.phase_index} is marked {'key' if packet.key else 'no key'} frame, "
-                f"but the key interval is {self._key_interval}"
+                f"phase {packet.phase_index} is no key frame, but must be one: the key interval is "
+                f"{self._key_interval}"
             )
         if packet.phase_index > packet.sequence:
             return f"phase {packet.phase_index} after only {packet.sequence} packets"
@@ -66,10 +73,10 @@ class PacketOrder:
             layers = set(packet.layers)
         else:
             layers = {LayerId(layer) for layer, _, _ in packet.layers}
-        if layers - {LayerId.METADATA} != self._layers_due:
+        if layers - _OPTIONAL != self._layers_due:
             return (
                 f"layers {sorted(int(i) for i in layers)}, but the header demands "
-                f"{sorted(int(i) for i in self._layers_due)}, and 2 where there is metadata"
+                f"{sorted(int(i) for i in self._layers_due)}; only 2 and 5 may be there or not"
             )
         return None
 

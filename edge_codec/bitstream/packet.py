@@ -36,16 +36,19 @@ class LayerId(IntEnum):
     BASE = 0
     RESIDUAL = 1
     METADATA = 2
+    LIVE = 5  # `bitstream.live.LiveNote`
 
 
 INDEX_LAYER = 3
-# The byte of contents: bit i says that layer i is there, bit 4 that the frame is a key frame.
+# The byte of contents: bit i says that layer i is there, but bit 4 that the frame is a key frame.
 _LAYER_IDS = (*LayerId, INDEX_LAYER)
 _INDEX_CONTENT = 1 << INDEX_LAYER
 _KEY = 1 << 4
 _FRAME_CONTENTS = sum(1 << layer for layer in LayerId) | _KEY
 MIN_HEAD = _NUMBERS_AT + 3 + _CRC.size
-MAX_HEAD = _NUMBERS_AT + 3 * MAX_VARINT_SIZE + 3 * (MAX_VARINT_SIZE + _CRC.size) + _CRC.size
+MAX_HEAD = (
+    _NUMBERS_AT + 3 * MAX_VARINT_SIZE + len(LayerId) * (MAX_VARINT_SIZE + _CRC.size) + _CRC.size
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +278,7 @@ def unpack_head(data: bytes) -> PacketHead:
         raise BitstreamError(f"head of a packet is cut after {len(data)} bytes")
     content, at = data[_CONTENT_AT], _NUMBERS_AT
     if content & ~_FRAME_CONTENTS and content != _INDEX_CONTENT:
-        raise BitstreamError(f"packet with contents {content:#04x}; bits 5 to 7 must be 0, and 3")
+        raise BitstreamError(f"packet with contents {content:#04x}; bits 6 and 7 must be 0, and 3")
     sequence, at = read_varint(data, at)
     slice_index, at = read_varint(data, at)
     phase_index, at = read_varint(data, at)

@@ -11,7 +11,8 @@ from edge_codec.bitstream.packet import MAX_HEAD, SYNC, PacketHead, unpack_head
 from edge_codec.errors import BitstreamError, SourceError
 
 _CHUNK = 1 << 16
-_HEAD_BEGIN = re.compile(re.escape(SYNC) + rb"[\x00-\x08\x10-\x17]")  # with known contents
+_KNOWN_CONTENTS = rb"[\x00-\x08\x10-\x17\x20-\x27\x30-\x37]"
+_HEAD_BEGIN = re.compile(re.escape(SYNC) + _KNOWN_CONTENTS)
 
 
 class PacketFile:

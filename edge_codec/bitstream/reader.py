@@ -137,27 +137,17 @@ class StreamReader:
         BitstreamError
             If the packet is damaged.
         """
-        entries = self._entries_to_search()
-        place = self._find(entries, slice_index, phase_index)
-        if place is None:
-            raise FrameError(
-                f"the stream has no frame of slice {slice_index}, phase {phase_index}; "
-                "'edge-codec info' shows what it has"
-            )
-        offset = int(entries["offset"][place])
+        head, offset = self._head_of(slice_index, phase_index)
         try:
-            head = self._file.head_at(offset)
-            wrong = PacketOrder(self.spec).misfit(head)
-            if entry_of(head, offset) != entries[place].item():
-                wrong = "the packet is not the one that the index lists"
-            if wrong:
-                raise BitstreamError(wrong)
             return Packet.from_payload(head, self._file.payload_of(head, offset))
         except BitstreamError as error:
             raise BitstreamError(f"byte {offset}: {error}; {REMEDY}") from error
 
     def read_chain(self, slice_index: int, phase_index: int) -> Iterator[Packet]:
         """Yield the packets that decoding one frame takes, from its key frame to itself.
+
+        The latest key frame is found by the heads, backwards from the frame on: at most as many as
+        the key interval, since every phase that is a multiple of it is a key frame.
 
         Parameters
         ----------
@@ -174,9 +164,32 @@ class StreamReader:
         FrameError, BitstreamError
             As `read`.
         """
-        key_phase = phase_index - phase_index % self.spec.key_interval
+        key_phase = phase_index
+        while not self._head_of(slice_index, key_phase)[0].key:
+            key_phase -= 1
         for phase in range(key_phase, phase_index + 1):
             yield self.read(slice_index, phase)
+
+    def _head_of(self, slice_index: int, phase_index: int) -> tuple[PacketHead, int]:
+        """Return head and offset of a frame's packet; errors as those of `read`."""
+        entries = self._entries_to_search()
+        place = self._find(entries, slice_index, phase_index)
+        if place is None:
+            raise FrameError(
+                f"the stream has no frame of slice {slice_index}, phase {phase_index}; "
+                "'edge-codec info' shows what it has"
+            )
+        offset = int(entries["offset"][place])
+        try:
+            head = self._file.head_at(offset)
+            wrong = PacketOrder(self.spec).misfit(head)
+            if entry_of(head, offset) != entries[place].item():
+                wrong = "the packet is not the one that the index lists"
+            if wrong:
+                raise BitstreamError(wrong)
+        except BitstreamError as error:
+            raise BitstreamError(f"byte {offset}: {error}; {REMEDY}") from error
+        return head, offset
 
     def _read_end(self) -> NDArray[np.void] | None:
         """Read footer and index; None, with a report, where they are not right."""

@@ -1,7 +1,7 @@
 """The writing side of the file: header, packets, index, footer, appended in one go.
 
 The writer never seeks, so its output may be a pipe. What was written before a crash or a cut is
-readable, as every packet stands on its own.
+readable, as every packet stands on its own; `resume` goes on with it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from edge_codec.bitstream.header import pack_header
 from edge_codec.bitstream.index import MAX_PACKETS, Footer, pack_index
 from edge_codec.bitstream.order import PacketOrder
 from edge_codec.bitstream.packet import Packet
+from edge_codec.bitstream.resume import WholePart
 from edge_codec.errors import FrameError
 from edge_codec.spec import StreamSpec
 
@@ -32,6 +33,8 @@ class StreamWriter:
         Target, need not be seekable; the stream begins at its current position.
     spec : StreamSpec
         Description of the stream.
+    part : WholePart, optional
+        What the file holds already, up to its current position; see `resume`.
 
     Raises
     ------
@@ -39,14 +42,41 @@ class StreamWriter:
         If the description has no place in the format.
     """
 
-    def __init__(self, file: BinaryIO, spec: StreamSpec) -> None:
+    def __init__(self, file: BinaryIO, spec: StreamSpec, part: WholePart | None = None) -> None:
         self._file = file
-        self._order = PacketOrder(spec)
         self._n_frames = spec.info.n_slices * spec.info.n_phases
-        self._slices, self._sizes = array("I"), array("I")  # of every packet: 8 bytes a frame
-        self._offset = 0
         self._closed = False
-        self._append(pack_header(spec))
+        if part is None:
+            self._order = PacketOrder(spec)
+            self._slices, self._sizes = array("I"), array("I")  # of every packet: 8 bytes a frame
+            self._offset = 0
+            self._append(pack_header(spec))
+        else:
+            self._order = part.order
+            self._slices, self._sizes = part.slices, part.sizes
+            self._offset = part.end
+
+    @classmethod
+    def resume(cls, file: BinaryIO, part: WholePart) -> StreamWriter:
+        """Go on with a stream that was cut, or that was complete.
+
+        What follows its whole part is cut off: a packet that was being written, index and footer.
+
+        Parameters
+        ----------
+        file : BinaryIO
+            Open for reading and writing, seekable.
+        part : WholePart
+            What `find_whole_part` found in it; it belongs to the writer from now on.
+
+        Returns
+        -------
+        StreamWriter
+            Its next packet is number `part.sequence`, the phases are those of `part.next_phases`.
+        """
+        file.truncate(part.end)
+        file.seek(part.end)
+        return cls(file, part.spec, part)
 
     def __enter__(self) -> StreamWriter:
         return self
@@ -62,16 +92,18 @@ class StreamWriter:
 
     @property
     def offset(self) -> int:
-        """Bytes written so far."""
+        """Bytes of the stream so far; where a packet could not be written whole, up to it."""
         return self._offset
 
-    def write(self, packet: Packet) -> int:
+    def write(self, packet: Packet, data: bytes | None = None) -> int:
         """Append one packet and flush it.
 
         Parameters
         ----------
         packet : Packet
             The next packet of the stream.
+        data : bytes, optional
+            `packet.pack()`, where the caller has it already.
 
         Returns
         -------
@@ -94,7 +126,7 @@ class StreamWriter:
             wrong = "the stream is closed"
         if wrong:
             raise FrameError(f"packet {packet.sequence} cannot be written: {wrong}")
-        data = packet.pack()
+        data = packet.pack() if data is None else data
         self._append(data)
         self._slices.append(packet.slice_index)
         self._sizes.append(len(data))

@@ -1,10 +1,10 @@
-"""`edge-codec info`: what a stream holds and promises."""
+"""`edge-codec info`: what a stream holds and promises, or which live streams a folder holds."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_codec.commands.compress import promise_text
 from edge_codec.commands.report import show
@@ -12,24 +12,31 @@ from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from edge_codec.cli import Console
+    from edge_codec.runtime.live_folder import SegmentEntry
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("source", type=Path, help="the stream, .ecd")
+    parser.add_argument("source", type=Path, help="the stream, .ecd, or a folder of live streams")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
-    """Read the header and the packets' heads, and print them."""
+    """Read the stream and print what it is; the exit status says whether it is whole."""
+    if options.source.is_dir():
+        return _run_folder(options, console)
     from edge_codec.bitstream.container import StreamReader
+    from edge_codec.commands.live_statistics import LiveStatistics
 
     layers: dict[str, int] = {}
-    frames = 0
+    frames = key_frames = 0
     with options.source.open("rb") as file:
         reader = StreamReader(file, recover=True)
+        live = LiveStatistics(reader.spec.info.rows)
         for packet in reader.packets():
             frames += 1
+            key_frames += packet.key
+            live.add(packet)
             for layer, payload in packet.layers.items():
                 name = layer.name.lower()
                 layers[name] = layers.get(name, 0) + len(payload)
@@ -40,6 +47,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "source": str(options.source),
         "complete": reader.complete and not reader.damage,
         "frames": frames,
+        "key_frames": key_frames,
         "slices_phases_rows_columns": [info.n_slices, info.n_phases, *info.frame_shape],
         "dtype": str(info.dtype),
         "sample_format": info.sample_format.name.lower(),
@@ -61,6 +69,33 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "layer_bytes": layers,
         "bits_per_voxel": 8 * size / voxels if voxels else None,
         "ratio_to_16_bit": 2 * voxels / size,
+        **live.fields(),
     }
     show(fields, options, console)
     return ExitStatus.OK if fields["complete"] else ExitStatus.DAMAGED
+
+
+def _run_folder(options: argparse.Namespace, console: Console) -> ExitStatus:
+    """List the live streams of a folder."""
+    from edge_codec.runtime.live_folder import LiveFolder
+
+    fields: dict[str, Any] = {"source": str(options.source)}
+    for stream in LiveFolder(options.source).streams():
+        for segment in stream.segments:
+            entry = _segment_fields(segment)
+            text = ", ".join(f"{name} {value}" for name, value in entry.items())
+            fields[f"{stream.name}/{segment.path.name}"] = entry if options.json else text
+    show(fields, options, console)
+    return ExitStatus.OK
+
+
+def _segment_fields(segment: SegmentEntry) -> dict[str, Any]:
+    info = segment.spec.info if segment.spec else None
+    return {
+        "frames": segment.frames,
+        "slices": info.n_slices if info else None,
+        "rows": info.rows if info else None,
+        "columns": info.columns if info else None,
+        "bytes": segment.size,
+        "complete": segment.complete,  # else cut, or still being written
+    }

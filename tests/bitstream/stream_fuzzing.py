@@ -24,6 +24,7 @@ import numpy as np
 
 SYNC = b"\xecP"
 INDEX = 3
+LAYERS = (0, 1, 2, INDEX, 5)
 HEADER_FIELDS = (
     8,
     10,
@@ -50,7 +51,7 @@ HEADER_FIELDS = (
     140,
     144,
 )
-LONGEST_HEAD = 49
+LONGEST_HEAD = 58
 NASTY = (0, 1, 2, 3, 127, 128, 255, 256, 65535, 65536, 1 << 24, 1 << 27, (1 << 31) - 1, 1 << 31)
 
 
@@ -119,7 +120,7 @@ def head_at(data: bytes | bytearray, start: int) -> Head:
     for _ in range(3):
         numbers.append(at)
         _, at = _number_at(data, at)
-    for layer in range(4):
+    for layer in LAYERS:
         if data[start + 2] >> layer & 1:
             size, at = _number_at(data, at)
             layers.append((layer, size, at))

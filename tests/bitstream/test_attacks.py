@@ -13,7 +13,9 @@ import zlib
 import pytest
 from stream_samples import make_spec
 
+from edge_codec.bitstream.container import find_whole_part
 from edge_codec.bitstream.header import pack_header, read_header
+from edge_codec.bitstream.packet import PacketHead
 from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError
 
@@ -81,11 +83,34 @@ def test_hostile_header_is_refused_cheaply(name: str) -> None:
     assert peak < MAX_BYTES
 
 
-@pytest.mark.parametrize("head", [b"\xecP", b"\xecP\x12\0\0\0", b"\xecP\x17" + b"\xff" * 9])
+@pytest.mark.parametrize("head", [b"\xecP", b"\xecP\x12\0\0\0", b"\xecP\x37" + b"\xff" * 9])
 def test_beginnings_of_heads_everywhere_are_passed_quickly(head: bytes) -> None:
     data = pack_header(make_spec()) + head * ((1 << 18) // len(head))
     start = time.perf_counter()
     assert not verify(io.BytesIO(data)).ok
+    assert find_whole_part(io.BytesIO(data)).sequence == 0
+    assert time.perf_counter() - start < WATCHDOG_S
+
+
+def test_heads_that_all_promise_the_rest_of_the_file_are_passed_quickly() -> None:
+    """None of their layers is whole; going through the rest for each would take for ever."""
+    n, size = 20_000, 26  # of a head with so large a layer
+    heads = b""
+    for i in range(n):
+        layer = (1, min((n - 1 - i) * size, (1 << 27) - 1), 0)
+        heads += PacketHead(1 << 30, 0, 1 << 21, True, (layer,)).pack().ljust(size, b"\0")
+    data = pack_header(make_spec(1, 0)) + heads
+    start = time.perf_counter()
+    assert not verify(io.BytesIO(data)).ok
+    assert find_whole_part(io.BytesIO(data)).sequence == 0
+    assert time.perf_counter() - start < WATCHDOG_S
+
+
+def test_zeros_instead_of_a_header_are_passed_quickly() -> None:
+    start = time.perf_counter()
+    assert find_whole_part(io.BytesIO(bytes(64 << 20))) is None
+    with pytest.raises(BitstreamError):
+        find_whole_part(io.BytesIO(bytes(64 << 20) + b"x"))
     assert time.perf_counter() - start < WATCHDOG_S
 
 

@@ -15,6 +15,7 @@ from stream_samples import make_packets, make_spec, make_stream
 from edge_codec.bitstream.container import StreamReader
 from edge_codec.bitstream.header import pack_header, unpack_header
 from edge_codec.bitstream.index import Footer, unpack_index
+from edge_codec.bitstream.live import LiveNote, Policy
 from edge_codec.bitstream.metadata import unpack_metadata
 from edge_codec.bitstream.packet import LayerId, Packet, unpack_head
 from edge_codec.bitstream.verify import verify
@@ -41,6 +42,22 @@ def streams() -> list[bytes]:
         make_stream(make_spec(1, 3, rich=True)),
         make_stream(live, make_packets(live, n_phases=2)),
         make_stream(live, []),
+        make_stream(make_spec(2, 3, key_interval=4), noted_packets()),
+    ]
+
+
+def noted_packets() -> list[Packet]:
+    """Packets of a live stream: each with a note, some of them key frames that need not be."""
+    packets = make_packets(make_spec(2, 3, key_interval=4))
+    return [
+        Packet(
+            p.sequence,
+            p.slice_index,
+            p.phase_index,
+            p.key or p.sequence % 3 == 0,
+            {**p.layers, LayerId.LIVE: LiveNote(Policy.ADAPTIVE, 1 << 60, 5, 6).pack()},
+        )
+        for p in packets
     ]
 
 
@@ -67,6 +84,9 @@ def unpack_layer(packet: Packet, dictionary: bytes) -> None:
     if LayerId.METADATA in packet.layers:
         with contextlib.suppress(BitstreamError):
             unpack_metadata(packet.layers[LayerId.METADATA], dictionary)
+    if LayerId.LIVE in packet.layers:
+        with contextlib.suppress(BitstreamError):
+            LiveNote.unpack(packet.layers[LayerId.LIVE])
 
 
 @pytest.mark.slow
@@ -76,7 +96,7 @@ def test_mutated_streams_raise_nothing_but_bitstream_errors(streams: list[bytes]
 
 
 def test_mutated_payloads_pass_the_container_and_reach_the_layers(streams: list[bytes]) -> None:
-    for data in mutated_payloads(streams[:3], 1000, seed=21):
+    for data in mutated_payloads([*streams[:3], streams[4]], 1000, seed=21):
         reader = StreamReader(io.BytesIO(data))
         for packet in reader.packets():
             unpack_layer(packet, reader.spec.info.source.data)
@@ -92,6 +112,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "packet": Packet.unpack,
     "index": parse_index,
     "footer": Footer.unpack,
+    "note": LiveNote.unpack,
     "metadata": lambda data: unpack_metadata(data, b"DICM header bytes " * 4),
 }
 
@@ -107,6 +128,7 @@ def test_mutated_parts_raise_nothing_but_bitstream_errors(part: str, streams: li
         "packet": packet.pack(),
         "index": rich[index_offset:-24],
         "footer": rich[-24:],
+        "note": noted_packets()[0].layers[LayerId.LIVE],
         "metadata": packet.layers[LayerId.METADATA],
     }[part]
     header = streams[3][: struct.unpack_from("<I", streams[3], 12)[0]]

@@ -126,7 +126,7 @@ def test_every_cut_is_found() -> None:
         (24, b"\xff\xff\xff\xff\xff\xff\xff\xff", "rows"),
         (32, b"\x0a", "dtype 10"),
         (33, b"\x03", "SampleFormat 3"),
-        (34, b"\x04", "SourceKind 4"),
+        (34, b"\x05", "SourceKind 5"),
         (35, b"\x02", "ModelId 2"),
         (36, b"\xfe\xff\xff\xff", "max_error is -2"),
         (36, b"\xff\xff\xff\xff", "codes nothing"),

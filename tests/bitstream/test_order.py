@@ -39,8 +39,7 @@ def test_packets_in_order_are_right() -> None:
     [
         (packet(2, 0), "slice 2, but the header says 2"),
         (packet(0, 9), "phase 9, but the header says 9"),
-        (packet(0, 4, key=False), "marked no key frame"),
-        (packet(0, 5, key=True), "marked key frame"),
+        (packet(0, 4, key=False), "phase 4 is no key frame, but must be one"),
         (packet(0, 4, layers={}), "demands"),
         (packet(0, 4, layers={LayerId.METADATA: b""}), "demands"),
     ],
@@ -48,6 +47,20 @@ def test_packets_in_order_are_right() -> None:
 def test_misfit(wrong: Packet, message: str) -> None:
     for view in (wrong, wrong.head):
         assert message in str(after().misfit(view))
+
+
+@pytest.mark.parametrize("phase", [1, 3, 4, 5, 7])
+def test_key_frame_fits_at_any_phase(phase: int) -> None:
+    assert after().misfit(packet(0, phase, key=True)) is None
+    assert after((0, 0)).break_of_chain(packet(0, phase, key=True)) is None
+
+
+@pytest.mark.parametrize("layer", [LayerId.METADATA, LayerId.LIVE])
+def test_layers_that_need_not_be_there(layer: LayerId) -> None:
+    for view in (packet(0, 4, layers={layer: b"", **RESIDUAL}),):
+        assert after().misfit(view) is None
+        assert after().misfit(view.head) is None
+    assert "demands" in str(after().misfit(packet(0, 4, layers={layer: b""})))
 
 
 def test_phase_before_so_many_packets_is_a_misfit() -> None:

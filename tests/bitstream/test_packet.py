@@ -30,6 +30,17 @@ GOLDEN = (
 )
 
 
+LIVE_SAMPLE = Packet(0, 0, 0, True, {LayerId.LIVE: b"note", LayerId.RESIDUAL: b"residual"})
+LIVE_GOLDEN = (
+    "ec50 32"  # sync; residual, key frame, note
+    "00 00 00"
+    "08 effdd195"  # residual
+    "04 14fabdcf"  # note: 4 bytes, CRC
+    "4b8335f0"  # CRC of the head
+    "726573696475616c 6e6f7465"
+)
+
+
 def with_head(raw: str) -> bytes:
     """A packet with another head, its CRC right, and the layers of the sample."""
     head = bytes.fromhex(raw)
@@ -38,6 +49,8 @@ def with_head(raw: str) -> bytes:
 
 def test_packet_has_the_bytes_of_the_specification() -> None:
     assert SAMPLE.pack() == bytes.fromhex(GOLDEN)
+    assert LIVE_SAMPLE.pack() == bytes.fromhex(LIVE_GOLDEN)
+    assert Packet.unpack(bytes.fromhex(LIVE_GOLDEN)) == LIVE_SAMPLE
 
 
 @settings(derandomize=True, max_examples=300, deadline=None)
@@ -70,7 +83,8 @@ def test_every_cut_is_found() -> None:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ("ec50 23 ac02 01 03 04 61feb4c0 08 effdd195", "contents 0x23"),
+        ("ec50 2b ac02 01 03 04 61feb4c0 08 effdd195", "contents 0x2b"),
+        ("ec50 28 02 00 00 0c 61feb4c0", "contents 0x28"),  # index and note
         ("ec50 43 ac02 01 03 04 61feb4c0 08 effdd195", "contents 0x43"),
         ("ec50 83 ac02 01 03 04 61feb4c0 08 effdd195", "contents 0x83"),
         ("ec50 0b ac02 01 03 04 61feb4c0 08 effdd195", "contents 0x0b"),
@@ -97,7 +111,7 @@ def test_hostile_value_with_right_crc_is_refused(head: str, message: str) -> Non
 def test_sizes_of_heads() -> None:
     smallest = Packet(0, 0, 0, True, {})
     assert len(smallest.pack()) == smallest.head.head_size == MIN_HEAD
-    layers = tuple((layer, (1 << 32) - 1, 0) for layer in range(3))
+    layers = tuple((layer, (1 << 32) - 1, 0) for layer in LayerId)
     largest = PacketHead((1 << 32) - 1, (1 << 32) - 1, (1 << 32) - 1, True, layers)
     assert len(largest.pack()) == largest.head_size == MAX_HEAD
 

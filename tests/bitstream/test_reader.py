@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stream_fuzzing import repair
 from stream_samples import make_packets, make_spec, make_stream
 
 from edge_codec.bitstream.container import MAX_REPORTS, StreamReader, StreamWriter
 from edge_codec.bitstream.header import pack_header
 from edge_codec.bitstream.index import Footer, pack_index
-from edge_codec.bitstream.packet import LayerId, Packet
+from edge_codec.bitstream.packet import LayerId, Packet, PacketHead
+from edge_codec.bitstream.packet_file import PacketFile
 from edge_codec.bitstream.varint import pack_varint, read_varint
+from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError, FrameError, SourceError
 
 SPEC = make_spec(2, 6, key_interval=3)
@@ -257,3 +261,79 @@ def test_pipe_is_refused() -> None:
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe, pytest.raises(SourceError, match="seekable"):
         StreamReader(pipe)
+
+
+def extra_keys(keys: list[bool], key_interval: int) -> tuple[bytes, list[Packet]]:
+    """A stream of one slice whose phases are key frames where they must be, or `keys` says so."""
+    spec = make_spec(1, 0, key_interval=key_interval)
+    packets = [
+        Packet(i, 0, i, key or i % key_interval == 0, {LayerId.RESIDUAL: bytes([i]) * 5})
+        for i, key in enumerate(keys)
+    ]
+    return make_stream(spec, packets), packets
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=24), st.integers(1, 9), st.booleans())
+def test_chain_begins_at_the_latest_key_frame(
+    keys: list[bool], key_interval: int, recover: bool
+) -> None:
+    data, packets = extra_keys(keys, key_interval)
+    assert verify(io.BytesIO(data)).ok
+    reader = StreamReader(io.BytesIO(data), recover)
+    for phase in range(len(packets)):
+        first = max(p.phase_index for p in packets[: phase + 1] if p.key)
+        assert list(reader.read_chain(0, phase)) == packets[first : phase + 1]
+        assert phase - first < key_interval
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(
+    st.lists(st.booleans(), min_size=1, max_size=24), st.integers(1, 9), st.integers(0), st.data()
+)
+def test_recovery_goes_on_at_any_key_frame(
+    keys: list[bool], key_interval: int, lost: int, data: st.DataObject
+) -> None:
+    stream, packets = extra_keys(keys, key_interval)
+    lost %= len(packets)
+    start = len(pack_header(make_spec(1, 0, key_interval=key_interval)))
+    start += sum(len(packet.pack()) for packet in packets[:lost])
+    at = data.draw(st.integers(start, start + len(packets[lost].pack()) - 1))
+    damaged = bytearray(stream)
+    damaged[at] ^= 1 << data.draw(st.integers(0, 7))
+    rest = packets[lost + 1 :]
+    next_key = next((p.phase_index for p in rest if p.key), len(packets))
+    found, reader = recovered(bytes(damaged))
+    assert found == [*range(lost), *range(next_key, len(packets))]
+    for phase in found:
+        chain = list(reader.read_chain(0, phase))
+        assert chain[0].key
+        assert chain[-1] == packets[phase]
+    if lost not in found:
+        with pytest.raises(FrameError):
+            list(reader.read_chain(0, lost))
+
+
+def test_frame_that_must_be_a_key_frame_and_is_none_is_refused() -> None:
+    data = bytearray(DATA)
+    data[STARTS[6] + 2] ^= 0x10  # phase 3 of slice 0, key interval 3
+    data = bytearray(repair(data))
+    assert not verify(io.BytesIO(data)).ok
+    reader = StreamReader(io.BytesIO(data))
+    for phase in (3, 4, 5):
+        with pytest.raises(BitstreamError, match="no key frame, but must be one"):
+            list(reader.read_chain(0, phase))
+
+
+def test_chain_reads_no_more_heads_than_the_key_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, packets = extra_keys([False] * 70, 32)
+    reader = StreamReader(io.BytesIO(data))
+    offsets, head_at = [], PacketFile.head_at
+
+    def count(file: PacketFile, offset: int) -> PacketHead:
+        offsets.append(offset)
+        return head_at(file, offset)
+
+    monkeypatch.setattr(PacketFile, "head_at", count)
+    assert next(reader.read_chain(0, 63)) == packets[32]
+    assert len(offsets) == 32 + 1

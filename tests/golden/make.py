@@ -2,22 +2,32 @@
 
     python tests/golden/make.py
 
-A version's folder is written once: the command refuses to overwrite one. After a release, a stream
-that no longer decodes to its hash is a broken promise, not a reason to run this again.
+A stream is written once: the command adds those that are missing, and never overwrites one. After a
+release, a stream that no longer decodes to its hash is a broken promise, not a reason to remove it
+and run this again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 import edge_codec
+from edge_codec.bitstream.container import StreamReader, StreamWriter
 from edge_codec.bitstream.header import VERSION
+from edge_codec.bitstream.live import LiveNote, Policy
+from edge_codec.bitstream.packet import LayerId, Packet
+from edge_codec.codec import Encoder
+from edge_codec.runtime.models import load_model
 
 HERE = Path(__file__).parent
+LATE_PHASES = (0, 2, 3, 6)  # of the streams named late: no time is left for their frames
+KEY_PHASES = (2, 3, 5)  # of the streams named live: key frames that need not be
 
 
 def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
@@ -45,9 +55,52 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
             edge_codec.Cine.from_array(heart),
             {"model": "vqvae", "effort": "best"},
         ),
+        "late": (edge_codec.Cine.from_array(heart), {}),
+        "late_best_snr_loss": (
+            edge_codec.Cine.from_array(heart),
+            {"effort": "best", "snr_loss_percent": 10.0},
+        ),
+        "late_vqvae_max_error_2": (
+            edge_codec.Cine.from_array(heart),
+            {"model": "vqvae", "max_error": 2},
+        ),
+        "live": (edge_codec.Cine.from_array(heart), {}),
+        "live_vqvae": (
+            edge_codec.Cine.from_array(heart),
+            {"model": "vqvae", "max_error": None},
+        ),
         "int32_noise": (edge_codec.Cine.from_array(signed), {}),
         "one_voxel": (edge_codec.Cine.from_array(np.full((1, 1, 1, 1), 7, np.uint8)), {}),
     }
+
+
+def compress(name: str, cine: edge_codec.Cine, options: dict[str, object]) -> bytes:
+    """Return the stream; the begin of its name says what is special about its frames.
+
+    late: some fall back to effort fast. live: some are key frames that need not be, and all have
+    notes.
+    """
+    data = edge_codec.compress(cine, **options)  # type: ignore[arg-type]
+    kind = name.partition("_")[0]
+    if kind not in ("late", "live"):
+        return data
+    spec, file = StreamReader(io.BytesIO(data)).spec, io.BytesIO()
+    encoder, writer = Encoder(spec, load_model(spec.model)), StreamWriter(file, spec)
+    for slice_index, phases in enumerate(cine.voxels):
+        for phase, frame in enumerate(phases):
+            give_up_ns = 0 if kind == "late" and phase in LATE_PHASES else None
+            key = kind == "live" and phase in KEY_PHASES
+            packet = encoder.push(frame, slice_index, key=key, give_up_ns=give_up_ns)
+            writer.write(packet if kind == "late" else with_note(packet))
+    writer.close()
+    return file.getvalue()
+
+
+def with_note(packet: Packet) -> Packet:
+    """Return a packet with the note of a live frame."""
+    n = packet.sequence
+    note = LiveNote(Policy(n % 4), 1_800_000_000_000_000_000 + n, n, 2 * n, n % 3, n == 5, n == 9)
+    return replace(packet, layers={**packet.layers, LayerId.LIVE: note.pack()})
 
 
 def voxel_hash(cine: edge_codec.Cine) -> str:
@@ -58,15 +111,19 @@ def voxel_hash(cine: edge_codec.Cine) -> str:
 
 
 def main() -> None:
-    """Write `tests/golden/<version>/`."""
+    """Add to `tests/golden/<version>/` what is missing there."""
     folder = HERE / str(VERSION)
-    folder.mkdir()  # refuses to overwrite
-    hashes = {}
+    folder.mkdir(exist_ok=True)
+    table = folder / "voxels.json"
+    hashes = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
     for name, (cine, options) in cines().items():
-        data = edge_codec.compress(cine, **options)  # type: ignore[arg-type]
-        (folder / f"{name}.ecd").write_bytes(data)
+        if name in hashes:
+            continue
+        data = compress(name, cine, options)
+        with (folder / f"{name}.ecd").open("xb") as file:  # refuses to overwrite
+            file.write(data)
         hashes[name] = voxel_hash(edge_codec.decompress(data))
-    (folder / "voxels.json").write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
+    table.write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
