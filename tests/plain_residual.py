@@ -1,7 +1,8 @@
 """The residual layer of the plain decoder, written from docs/bitstream.md alone.
 
 A frame is cut into bands, and the payload of each begins with its mode. What a coded band holds
-depends on the effort: plain_filter.py has FAST, plain_local.py DEFAULT and BEST.
+depends on the effort: plain_filter.py has FAST, plain_local.py DEFAULT and BEST. In streams of
+those, a band may be coded as FAST.
 """
 
 from __future__ import annotations
@@ -58,30 +59,42 @@ class BandDecoder:
     ) -> None:
         self.shape = (rows, columns)
         self.span, self.max_error = span, max_error
-        self.coder: FilterDecoder | LocalDecoder
-        if effort == FAST:
-            self.coder = FilterDecoder(rows, columns, span)
-        else:
-            self.coder = LocalDecoder(rows, columns, span, with_base, effort)
+        self.fast = FilterDecoder(rows, columns, span)
+        self.local: LocalDecoder | None = None
+        if effort != FAST:
+            self.local = LocalDecoder(rows, columns, span, with_base, effort)
 
     def decode(self, payload: bytes, base: np.ndarray | None, key: bool) -> np.ndarray:
         """The next frame of samples."""
+        coder = self.local or self.fast
         if key:
-            self.coder.start()
+            self.fast.start()
+            coder.start()
         assert payload
         mode, payload = payload[0], payload[1:]
-        assert mode in (0, 1, 2)
+        assert mode in ((0, 1, 2) if self.local is None else (0, 1, 2, 3, 4))
         if mode == 1:
             frame = self.unpack_raw(payload)
         else:
             bound = self.max_error
-            if mode == 2:
+            if mode in (2, 4):
                 assert len(payload) >= 4
                 (bound,) = struct.unpack_from("<I", payload)
                 assert bound < self.max_error
                 payload = payload[4:]
-            frame = self.coder.decode(payload, bound, base)
-        self.coder.keep(frame, base, coded=mode != 1)
+            decode = self.decode_as_fast if mode in (3, 4) else coder.decode
+            frame = decode(payload, bound, base)
+        coder.keep(frame, base, coded=mode != 1)
+        return frame
+
+    def decode_as_fast(self, payload: bytes, bound: int, base: np.ndarray | None) -> np.ndarray:
+        """A frame that is coded as FAST in a stream of another effort."""
+        step = 2 * bound + 1
+        self.fast.history = [frame[1:-1, 1:-1].astype(np.int64) for frame in self.local.history[:2]]
+        self.fast.magnitudes = self.local.errors[-1, 1:-1, 1:-1] // step
+        frame = self.fast.decode(payload, bound, base)
+        self.local.errors = self.local.no_errors()
+        self.local.errors[:, 1:-1, 1:-1] = np.minimum(step * self.fast.magnitudes, 2**27 - 1)
         return frame
 
     def unpack_raw(self, payload: bytes) -> np.ndarray:

@@ -6,6 +6,9 @@ rounded, so that no voxel is off by more than N, is coded by how large such diff
 it. The three efforts differ in both: a filter that is sent, filters that both sides fit to each
 block, and three of those with every binary decision mixed from what each says.
 
+Where there is no time for the effort of the stream, a frame is coded as at the least effort, from
+the frames that are decoded already, whatever effort they were coded with.
+
 A frame is cut into horizontal bands that know nothing of each other, so that several threads can
 share it without changing a bit. The arithmetic is in C (`_residual.c`); `docs/bitstream.md`
 specifies the bytes, and the tests hold the same in plain Python.
@@ -26,12 +29,51 @@ from edge_codec.spec import MAX_SIDE, Effort
 BAND_ROWS = 96
 MAX_BANDS = 8
 SIZE = struct.Struct("<I")
+FAST_MODES = (3, 4)  # of a band's payload: coded as FAST in a stream of another effort
+MODES = 5
+NEVER = (1 << 63) - 1
 
 
 def cut_bands(rows: int) -> list[slice]:
     """Return the rows of each band: one band for every 96 rows, at most 8, of nearly equal size."""
     count = max(1, min(MAX_BANDS, rows // BAND_ROWS))
     return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
+
+
+def count_fast(payload: bytes, rows: int) -> tuple[int, int]:
+    """Return how many bands of a frame fell back to the least effort, and how many there are.
+
+    Parameters
+    ----------
+    payload : bytes
+        The frame as `ResidualEncoder.encode` returned it.
+    rows : int
+        Rows of the frame.
+
+    Raises
+    ------
+    BitstreamError
+        If the payload is damaged where it says so; what was coded is not looked at.
+    """
+    parts = _split(payload, len(cut_bands(rows)))
+    if not all(part and part[0] < MODES for part in parts):
+        raise BitstreamError("the residual layer has a band of no known mode")
+    return sum(part[0] in FAST_MODES for part in parts), len(parts)
+
+
+def _split(payload: bytes, count: int) -> list[bytes]:
+    """Return the payload of each band."""
+    start = SIZE.size * (count - 1)
+    if len(payload) < start:
+        raise BitstreamError("the residual layer is cut")
+    parts = []
+    for index in range(count - 1):
+        (size,) = SIZE.unpack_from(payload, SIZE.size * index)
+        if size > len(payload) - start:
+            raise BitstreamError("the residual layer is cut")
+        parts.append(payload[start : start + size])
+        start += size
+    return [*parts, payload[start:]]
 
 
 class _Slice:
@@ -82,6 +124,16 @@ class _Slice:
         if (largest := int(frame.max())) > self._span:
             raise FrameError(f"a sample is {largest}; this slice was opened for 0 to {self._span}")
 
+    def _room(self) -> NDArray[np.uint32]:
+        return np.empty(self._shape, np.uint32)
+
+    def _check_room(self, out: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        if out.shape != self._shape or out.dtype != np.uint32:
+            raise FrameError(f"room is {out.shape} {out.dtype}, not {self._shape} uint32")
+        if not (out.flags.c_contiguous and out.flags.writeable):
+            raise FrameError("room for a frame must be contiguous and writeable")
+        return out
+
 
 def _cut(frame: NDArray[np.uint32] | None, band: slice) -> NDArray[np.uint32] | None:
     return None if frame is None else np.ascontiguousarray(frame[band])
@@ -118,6 +170,7 @@ class ResidualEncoder(_Slice):
         key: bool,
         bound: int | None = None,
         give_up_ns: int | None = None,
+        out: NDArray[np.uint32] | None = None,
     ) -> tuple[bytes, NDArray[np.uint32]]:
         """Code the next frame; called again before `commit`, code it anew.
 
@@ -131,19 +184,25 @@ class ResidualEncoder(_Slice):
             Code without earlier frames.
         bound : int, optional
             Bound of this frame, at most the slice's `max_error`, which it is if not given.
+        give_up_ns : int, optional
+            Instant of `time.monotonic_ns` from which on bands that are not done are coded as FAST;
+            one in the past does so at once. Slices of effort FAST take no notice.
+        out : ndarray of the same shape, uint32, contiguous, optional
+            Takes the decoded frame, in place of new memory.
 
         Returns
         -------
         payload : bytes
             The coded frame.
         decoded : ndarray, shape (rows, columns), uint32
-            What the decoder makes of it.
+            What the decoder makes of it; `out` where that is given.
 
         Raises
         ------
         FrameError
-            If an array does not fit the slice, a sample is above `span`, the first frame is not a
-            key frame, or the bound is not between 0 and `max_error`.
+            If an array does not fit the slice, `out` cannot be written to, a sample is above
+            `span`, the first frame is not a key frame, or the bound is not between 0 and
+            `max_error`.
         """
         bound = self._max_error if bound is None else bound
         if not 0 <= bound <= self._max_error:
@@ -154,14 +213,14 @@ class ResidualEncoder(_Slice):
             raise FrameError("the first frame of a slice must be a key frame")
         if self._pending is not None and self._pending is not key:
             raise FrameError("a frame that is coded anew before commit keeps its key flag")
+        decoded = self._room() if out is None else self._check_room(out)
+        give_up = NEVER if give_up_ns is None else min(max(give_up_ns, 0), NEVER)
         self._pending = key
-
-        decoded = np.empty(self._shape, np.uint32)
 
         def encode_band(index: int) -> bytes:
             band, state = self._bands[index], self._states[index]
-            frame = np.ascontiguousarray(samples[band])
-            return native.encode(state, frame, _cut(base, band), key, decoded[band], bound)
+            frame, below = np.ascontiguousarray(samples[band]), _cut(base, band)
+            return native.encode(state, frame, below, key, decoded[band], bound, give_up)
 
         payloads = list(self._map(encode_band, range(len(self._bands))))
         self._begun = True
@@ -193,9 +252,8 @@ class ResidualDecoder(_Slice):
         self._check_base(base)
         if not key and not self._begun:
             raise BitstreamError("a predicted frame came before any key frame of its slice")
-        parts = self._split(payload)
-
-        decoded = np.empty(self._shape, np.uint32)
+        parts = _split(payload, len(self._bands))
+        decoded = self._room()
 
         def decode_band(index: int) -> bool:
             part, band = parts[index], self._bands[index]
@@ -206,18 +264,3 @@ class ResidualDecoder(_Slice):
             raise BitstreamError("the residual layer is damaged")
         self._begun = True
         return decoded
-
-    def _split(self, payload: bytes) -> list[bytes]:
-        """Return the payload of each band."""
-        count = len(self._bands)
-        start = SIZE.size * (count - 1)
-        if len(payload) < start:
-            raise BitstreamError("the residual layer is cut")
-        parts = []
-        for index in range(count - 1):
-            (size,) = SIZE.unpack_from(payload, SIZE.size * index)
-            if size > len(payload) - start:
-                raise BitstreamError("the residual layer is cut")
-            parts.append(payload[start : start + size])
-            start += size
-        return [*parts, payload[start:]]

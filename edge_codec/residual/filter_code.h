@@ -36,7 +36,8 @@ static int get_coefficients(filter_state *s, symbol_reader *r, int n) {
 }
 
 /* A row of levels as symbols of the distributions that the energies choose. */
-static void put_row(filter_state *s, symbol_writer *w) {
+static void put_row(filter_state *s, symbol_writer *writer) {
+    symbol_writer copy = *writer, *const w = &copy; /* in registers */
     for (size_t column = 0; column < s->columns; column++) {
         unsigned shift;
         adaptive_cdf *const context = &s->context[context_of(s->row_energy[column], &shift)];
@@ -45,6 +46,7 @@ static void put_row(filter_state *s, symbol_writer *w) {
         if (high >= ESCAPE) put_number(w, &s->escape, high - ESCAPE);
         put_bits(w, code, shift);
     }
+    *writer = copy;
 }
 
 static int get_row(filter_state *s, symbol_reader *r, uint64_t largest) {
@@ -84,7 +86,24 @@ RANS_INLINE void follow_row(filter_state *s, serial_weights serial, size_t row, 
     close_row(s, row);
 }
 
-/* Codes the frame; its decoded form is left in plane CURRENT. */
+/* The same of a lossless frame of 16 bits, which is in the plane already: no voxel waits for another. */
+static void follow_known_row(filter_state *s, serial_weights serial, size_t row) {
+    const uint32_t *const line = s->plane[CURRENT] + at(s, row, 0);
+    uint32_t *const error = s->error + at(s, row, 0);
+    const int32_t west = (int32_t)serial.west, west_west = (int32_t)serial.west_west;
+    const int32_t span = (int32_t)s->span;
+    for (size_t i = 0; i < s->columns; i++) {
+        int32_t predicted = s->row_sum_narrow[i] + west * (int32_t)line[(ptrdiff_t)i - 1] +
+                            west_west * (int32_t)line[(ptrdiff_t)i - 2];
+        predicted >>= COEFFICIENT_BITS;
+        predicted = predicted < 0 ? 0 : predicted > span ? span : predicted;
+        const int32_t level = (int32_t)line[i] - predicted;
+        s->row_level[i] = level;
+        error[i] = (uint32_t)abs(level) << ENERGY_BITS;
+    }
+}
+
+/* Codes the frame, which is in plane CURRENT as well; its decoded form is left there. */
 static int encode_voxels(filter_state *s, uint32_t bound, const uint32_t *frame, symbol_writer *w) {
     tap taps[MAX_TAPS];
     list_taps(s, taps);
@@ -92,7 +111,8 @@ static int encode_voxels(filter_state *s, uint32_t bound, const uint32_t *frame,
     for (size_t row = 0; row < s->rows; row++) {
         if (!reserve(w, s->columns)) return RESIDUAL_NO_MEMORY;
         const serial_weights serial = open_row(s, row, taps);
-        if (is_narrow(s)) follow_row(s, serial, row, bound, frame, 1);
+        if (is_narrow(s) && !bound) follow_known_row(s, serial, row);
+        else if (is_narrow(s)) follow_row(s, serial, row, bound, frame, 1);
         else follow_row(s, serial, row, bound, frame, 0);
         put_row(s, w);
     }

@@ -13,7 +13,8 @@
 #define MAX_LOCAL_TAPS 45
 #define COARSE_BITS 11 /* of a sample in the sums of products */
 #define WINDOW 2       /* blocks that a window reaches to each side at most */
-#define SPACE 8        /* blocks of padding between rows of blocks, for windows and vectors */
+#define SPACE 2        /* blocks of padding between rows of blocks, for windows */
+#define BATCH 32       /* blocks that are fitted side by side, a multiple of any vector */
 
 #define MANY_VOXELS 16384 /* of a band from which on the default effort saves time */
 
@@ -29,19 +30,19 @@ typedef struct {
 typedef struct {
     int log_side; /* of a block in voxels: 2 or 3 */
     int features;
-    size_t skip;            /* every how many rows of a block are summed: 1 or 2 */
-    size_t rows, columns;   /* in blocks */
-    size_t stride;          /* of a row of blocks, with SPACE after it */
-    size_t size;            /* of all pairs of features of a row of blocks */
-    int32_t *now, *before;  /* rings: [row % 3 or row % 5][pair][block] */
-    int32_t *down, *threes; /* [pair][block]: windows summed down, and then in threes across */
-    int32_t *zero;          /* a row of blocks outside the frame */
+    size_t skip;           /* every how many rows of a block are summed: 1 or 2 */
+    size_t rows, columns;  /* in blocks */
+    size_t stride;         /* of a row of blocks, with SPACE before it */
+    size_t size;           /* of all pairs of features of a row of blocks */
+    int32_t *now, *before; /* rings: [row % 2 or row % 5][pair][block] */
+    int32_t *zero;         /* a row of blocks outside the frame */
 } block_sums;
 
 typedef struct {
     int sums;     /* index of the block_sums it is fitted to */
     int features; /* the first ones of theirs */
     int window;   /* weights fall linearly to 0 in window + 1 blocks */
+    size_t stride;
     double *taps; /* [tap][block] for the row of blocks in work */
     double *row;  /* predictions of a row, without what lies left of a voxel */
 } local_filter;
@@ -62,8 +63,9 @@ typedef struct {
     int n_sums, n_filters;
     block_sums sums[2];
     local_filter filter[MAX_FILTERS];
-    int16_t *feature; /* [feature][row of the block][column] */
-    double *matrix;   /* [pair][4 blocks] */
+    void *feature_room;
+    int16_t *feature; /* of a row of blocks, in the order of local_products.h */
+    double *matrix;   /* [vector of blocks][pair][block of the vector] */
 } local_state;
 
 RANS_INLINE size_t place_of(const local_state *s, size_t row, size_t column) {
@@ -73,7 +75,8 @@ RANS_INLINE size_t place_of(const local_state *s, size_t row, size_t column) {
 /* Pairs (i, j), j <= i, in order. */
 RANS_INLINE size_t pair_of(int i, int j) { return (size_t)(i * (i + 1) / 2 + j); }
 
-#define FEATURE_STRIDE(columns) (((columns) + 63) / 64 * 64)
+#define ROW_ROOM(columns) (((columns) + 63) / 64 * 64)
+#define FEATURE_ROOM(columns) (((columns) + 127) / 128 * 128)
 
 static void local_free(local_state *s) {
     for (int i = 0; i < LOCAL_PLANES; i++) {
@@ -83,15 +86,13 @@ static void local_free(local_state *s) {
     for (int i = 0; i < 2; i++) {
         free(s->sums[i].now);
         free(s->sums[i].before);
-        free(s->sums[i].down);
-        free(s->sums[i].threes);
         free(s->sums[i].zero);
     }
     for (int i = 0; i < MAX_FILTERS; i++) {
         free(s->filter[i].taps);
         free(s->filter[i].row);
     }
-    free(s->feature);
+    free(s->feature_room);
     free(s->matrix);
 }
 
@@ -100,21 +101,20 @@ static int sums_new(block_sums *b, const local_state *s, int log_side, int featu
     b->skip = log_side == 3 && s->effort == DEFAULT && s->rows * s->columns > MANY_VOXELS ? 2 : 1;
     b->rows = ((s->rows - 1) >> log_side) + 1;
     b->columns = ((s->columns - 1) >> log_side) + 1;
-    b->stride = (b->columns + 7) / 8 * 8 + SPACE;
-    b->size = pair_of(features, 0) * b->stride + SPACE;
-    b->now = calloc(3 * b->size, sizeof *b->now);
+    b->stride = b->columns + SPACE;
+    b->size = pair_of(features, 0) * b->stride + SPACE + BATCH + 16; /* vectors go beyond the end */
+    b->now = calloc(2 * b->size, sizeof *b->now);
     b->before = calloc(5 * b->size, sizeof *b->before);
-    b->down = calloc(b->size, sizeof *b->down);
-    b->threes = calloc(b->size, sizeof *b->threes);
     b->zero = calloc(b->size, sizeof *b->zero);
-    return b->now && b->before && b->down && b->threes && b->zero;
+    return b->now && b->before && b->zero;
 }
 
 static int local_filter_new(local_filter *f, const local_state *s, int sums, int window) {
-    const size_t columns = FEATURE_STRIDE(s->columns);
+    const size_t columns = ROW_ROOM(s->columns);
     f->sums = sums;
     f->window = window;
-    f->taps = calloc(MAX_LOCAL_TAPS * s->sums[sums].stride, sizeof *f->taps);
+    f->stride = (s->sums[sums].columns + 7) / 8 * 8 + 8;
+    f->taps = calloc(MAX_LOCAL_TAPS * f->stride, sizeof *f->taps);
     f->row = calloc(columns, sizeof *f->row);
     return f->taps && f->row;
 }
@@ -196,8 +196,10 @@ static int local_new(local_state *s, size_t rows, size_t columns, uint32_t span,
     complete &= local_filter_new(&s->filter[0], s, 1, 2);
     complete &= local_filter_new(&s->filter[1], s, 0, 2);
     if (best) complete &= local_filter_new(&s->filter[2], s, 0, 1);
-    complete &= (s->feature = calloc(8 * MAX_LOCAL_TAPS * FEATURE_STRIDE(columns), 2)) != NULL;
-    complete &= (s->matrix = calloc(4 * pair_of(MAX_LOCAL_TAPS, 0), sizeof *s->matrix)) != NULL;
+    complete &= (s->feature_room =
+                     calloc(8 * (MAX_LOCAL_TAPS + 3) * FEATURE_ROOM(columns) + 32, 2)) != NULL;
+    complete &= (s->matrix = calloc(BATCH * pair_of(MAX_LOCAL_TAPS, 0), sizeof *s->matrix)) != NULL;
+    s->feature = (int16_t *)(((uintptr_t)s->feature_room + 63) & ~(uintptr_t)63);
     return complete;
 }
 
@@ -249,10 +251,14 @@ static void pad_local(local_state *s, int plane) {
     }
 }
 
+static void load_row(local_state *s, int plane, size_t row, const uint32_t *samples) {
+    const size_t place = place_of(s, row, 0);
+    for (size_t column = 0; column < s->columns; column++)
+        set_voxel(s, plane, place + column, samples[column]);
+}
+
 static void load_local(local_state *s, int plane, const uint32_t *frame) {
-    for (size_t row = 0; row < s->rows; row++)
-        for (size_t column = 0; column < s->columns; column++)
-            set_voxel(s, plane, place_of(s, row, column), frame[row * s->columns + column]);
+    for (size_t row = 0; row < s->rows; row++) load_row(s, plane, row, frame + row * s->columns);
     pad_local(s, plane);
 }
 

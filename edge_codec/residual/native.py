@@ -1,20 +1,32 @@
-"""The native coder that suits the processor: one source, compiled without and with AVX2.
+"""The native coder that suits the processor: one source, compiled for several kinds of them.
 
-Both give the same bits; tests compare them.
+All of them give the same bits; tests compare them.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from edge_codec.residual import _residual
 
 if TYPE_CHECKING:
     native = _residual
-elif _residual.has_avx2():
-    try:
-        from edge_codec.residual import _residual_avx2 as native
-    except ImportError:  # built on another kind of processor
-        native = _residual
-else:
-    native = _residual
+
+FEATURES = ("avx512", "avx2")  # the best one first
+
+
+def pick_native() -> object:
+    """Return the module for the best features that the processor has."""
+    present = _residual.features()
+    for name in FEATURES:
+        if present[name]:
+            try:
+                return importlib.import_module(f"edge_codec.residual._residual_{name}")
+            except ImportError:  # built by a compiler that does not know these features
+                continue
+    return _residual
+
+
+if not TYPE_CHECKING:
+    native = pick_native()

@@ -8,7 +8,7 @@
 
 #include "rans.h"
 
-enum { RESIDUAL_OK = 0, RESIDUAL_DAMAGED = 1, RESIDUAL_NO_MEMORY = 2 };
+enum { RESIDUAL_OK = 0, RESIDUAL_DAMAGED = 1, RESIDUAL_NO_MEMORY = 2, RESIDUAL_LATE = 3 };
 
 #define LANES 2
 #define ESCAPE 15
@@ -133,7 +133,7 @@ RANS_INLINE unsigned get_decision(symbol_reader *r, uint32_t p) {
 
 /* A number of unknown size, Exp-Golomb: the length of value + 1 as an adaptive symbol (15: the
  * length less 15 follows in 5 bits), then the bits below the leading one. */
-static void put_number(symbol_writer *w, adaptive_cdf *model, uint64_t value) {
+RANS_INLINE void put_number(symbol_writer *w, adaptive_cdf *model, uint64_t value) {
     const unsigned length = 63u - (unsigned)__builtin_clzll(value + 1);
     put_symbol(w, model, length < ESCAPE ? length : ESCAPE);
     if (length >= ESCAPE) put_bits(w, length - ESCAPE, 5);

@@ -81,22 +81,34 @@ def draw_frames(slice_: Slice, kinds: list[str], seed: int) -> list[Pair]:
 
 
 def encode_all(
-    slice_: Slice, frames: list[Pair], keys: list[bool] | None = None
+    slice_: Slice,
+    frames: list[Pair],
+    keys: list[bool] | None = None,
+    late: list[bool] | None = None,
 ) -> list[tuple[bytes, Frame]]:
-    """Payload and decoded form of each frame; the first one alone is a key frame by default."""
+    """Payload and decoded form of each frame; the first one alone is a key frame by default.
+
+    There is no time for frames that are late.
+    """
     encoder, coded = slice_.encoder(), []
     for i, (frame, base) in enumerate(frames):
-        coded.append(encoder.encode(frame, base, keys[i] if keys else i == 0))
+        give_up_ns = 0 if late and late[i] else None
+        key = keys[i] if keys else i == 0
+        coded.append(encoder.encode(frame, base, key, give_up_ns=give_up_ns))
         encoder.commit()
     return coded
 
 
 def check_round_trip(
-    slice_: Slice, frames: list[Pair], keys: list[bool] | None = None, plain: bool = True
+    slice_: Slice,
+    frames: list[Pair],
+    keys: list[bool] | None = None,
+    plain: bool = True,
+    late: list[bool] | None = None,
 ) -> list[bytes]:
     """Code and decode; assert bound, size and agreement of the decoders; return the payloads."""
     keys = keys or [i == 0 for i in range(len(frames))]
-    coded = encode_all(slice_, frames, keys)
+    coded = encode_all(slice_, frames, keys, late)
     decoder = slice_.decoder()
     second = slice_.plain_decoder() if plain else None
     for (frame, base), key, (payload, expected) in zip(frames, keys, coded, strict=True):

@@ -25,7 +25,9 @@ SLICES = [slice_._replace(effort=effort) for slice_ in SIZES for effort in EFFOR
 
 
 @cache
-def coded_frames(slice_: Slice) -> tuple[tuple[bytes, ...], Frame | None]:
+def coded_frames(
+    slice_: Slice, late: tuple[bool, ...] = ()
+) -> tuple[tuple[bytes, ...], Frame | None]:
     """Payloads of a key frame and two that follow, and their base."""
     rows, columns, span = slice_[:3]
     rng = np.random.default_rng(1)
@@ -35,7 +37,8 @@ def coded_frames(slice_: Slice) -> tuple[tuple[bytes, ...], Frame | None]:
         np.clip(span // 2 + steps + rng.integers(-3, 4, steps.shape), 0, span).astype(np.uint32)
         for _ in range(3)
     ]
-    return tuple(p for p, _ in encode_all(slice_, [(frame, base) for frame in frames])), base
+    coded = encode_all(slice_, [(frame, base) for frame in frames], late=list(late))
+    return tuple(payload for payload, _ in coded), base
 
 
 def decode_both(slice_: Slice, payloads: list[bytes], base: Frame | None) -> list[Frame | None]:
@@ -54,9 +57,10 @@ def decode_both(slice_: Slice, payloads: list[bytes], base: Frame | None) -> lis
     return results
 
 
+@pytest.mark.parametrize("late", [(), (True, True, False)])
 @pytest.mark.parametrize("slice_", SLICES)
-def test_each_truncation_is_refused(slice_: Slice) -> None:
-    payloads, base = coded_frames(slice_)
+def test_each_truncation_is_refused(slice_: Slice, late: tuple[bool, ...]) -> None:
+    payloads, base = coded_frames(slice_, late)
     for size in range(len(payloads[0])):
         with pytest.raises(BitstreamError):
             slice_.decoder().decode(payloads[0][:size], base, True)
@@ -72,13 +76,14 @@ def test_trailing_bytes_are_refused(slice_: Slice) -> None:
 @settings(derandomize=True, max_examples=80, deadline=None)
 @given(
     st.sampled_from(SLICES),
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
     st.integers(0, 2),
     st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(1, 255)), min_size=1, max_size=3),
 )
 def test_flipped_bytes_give_an_error_or_some_frame(
-    slice_: Slice, which: int, flips: list[tuple[int, int]]
+    slice_: Slice, late: tuple[bool, ...], which: int, flips: list[tuple[int, int]]
 ) -> None:
-    coded, base = coded_frames(slice_)
+    coded, base = coded_frames(slice_, late)
     payloads = list(coded)
     damaged = bytearray(payloads[which])
     for position, mask in flips:
@@ -90,7 +95,7 @@ def test_flipped_bytes_give_an_error_or_some_frame(
 @settings(derandomize=True, max_examples=150, deadline=None)
 @given(
     st.sampled_from(SLICES),
-    st.sampled_from([b"", b"\0", b"\1", b"\2", b"\2\1\0\0\0"]),
+    st.sampled_from([b"", *(bytes([mode]) for mode in range(6)), b"\2\1\0\0\0", b"\4\1\0\0\0"]),
     st.binary(max_size=200),
 )
 def test_any_bytes_give_an_error_or_some_frame(slice_: Slice, mode: bytes, payload: bytes) -> None:
@@ -99,15 +104,23 @@ def test_any_bytes_give_an_error_or_some_frame(slice_: Slice, mode: bytes, paylo
 
 
 @settings(derandomize=True, max_examples=150, deadline=None)
-@given(st.sampled_from(SLICES), st.integers(0, 3), st.binary(max_size=60), st.binary(max_size=400))
+@given(
+    st.sampled_from(SLICES),
+    st.booleans(),
+    st.integers(0, 3),
+    st.binary(max_size=60),
+    st.binary(max_size=400),
+)
 def test_well_formed_heads_reach_the_coder(
-    slice_: Slice, bound: int, words: bytes, bits: bytes
+    slice_: Slice, late: bool, bound: int, words: bytes, bits: bytes
 ) -> None:
     """Random symbols behind valid states and sizes get past the checks of the head."""
     _, base = coded_frames(slice_)
-    head = b"\0" if bound >= slice_.max_error else struct.pack("<BI", 2, bound)
+    fast = 3 if late and slice_.effort != Effort.FAST else 0
+    whole = bound >= slice_.max_error
+    head = bytes([fast]) if whole else struct.pack("<BI", 4 if fast else 2, bound)
     words = words[: len(words) & ~1]
-    if slice_.effort == Effort.BEST:
+    if slice_.effort == Effort.BEST and not fast:
         band = head + struct.pack("<I", 0x10000 | len(words)) + words
     else:
         states = struct.pack("<2I", 0x10000 | len(words), 0xFFFF0001)
@@ -141,15 +154,27 @@ def test_sizes_beyond_the_payload_are_refused(effort: Effort, size: int) -> None
     assert decode_both(bands, [struct.pack("<I", size) + bytes(4)], None) == [None]
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("effort", EFFORTS)
 @pytest.mark.parametrize("bound", [2, 3, 2**31, 2**32 - 1])
-def test_bounds_of_a_frame_that_save_nothing_are_refused(effort: Effort, bound: int) -> None:
-    """A frame of the slice's own bound has mode 0."""
+def test_bounds_of_a_frame_that_save_nothing_are_refused(
+    effort: Effort, bound: int, late: bool
+) -> None:
+    """A frame of the slice's own bound has mode 0, or 3."""
     slice_ = SIZES[3]._replace(effort=effort)
-    payloads, base = coded_frames(slice_)
-    assert payloads[0][0] == 0
-    damaged = struct.pack("<BI", 2, bound) + payloads[0][1:]
+    payloads, base = coded_frames(slice_, (late,) * 3)
+    mode = 3 if late and effort != Effort.FAST else 0
+    assert payloads[0][0] == mode
+    damaged = struct.pack("<BI", mode + (1 if mode else 2), bound) + payloads[0][1:]
     assert decode_both(slice_, [damaged], base) == [None]
+
+
+@pytest.mark.parametrize("mode", [3, 4, 5, 255])
+def test_modes_that_a_fast_stream_does_not_have_are_refused(mode: int) -> None:
+    slice_ = SIZES[3]._replace(effort=Effort.FAST)
+    payloads, base = coded_frames(slice_)
+    bound = struct.pack("<I", 1) if mode == 4 else b""
+    assert decode_both(slice_, [bytes([mode]) + bound + payloads[0][1:]], base) == [None]
 
 
 @pytest.mark.parametrize("effort", EFFORTS)

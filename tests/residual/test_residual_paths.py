@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
+from types import ModuleType
 from unittest import mock
 
 import numpy as np
@@ -16,6 +18,8 @@ from residual_samples import (
     EFFORTS,
     KINDS,
     SPANS,
+    Frame,
+    Pair,
     Slice,
     check_round_trip,
     draw_frames,
@@ -23,33 +27,68 @@ from residual_samples import (
 )
 
 from edge_codec.residual import _residual, coder
-from edge_codec.residual.native import native
+from edge_codec.residual.native import FEATURES, native, pick_native
 from edge_codec.spec import Effort
 
 WIDTHS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129]
 
 
-def check_paths(slice_: Slice, kinds: list[str], seed: int) -> None:
+def find_paths() -> list[ModuleType]:
+    """The modules that this processor can run, the one for all processors first."""
+    present = _residual.features()
+    names = ["_residual", *(f"_residual_{name}" for name in FEATURES if present[name])]
+    return [importlib.import_module(f"edge_codec.residual.{name}") for name in names]
+
+
+PATHS = find_paths()
+
+
+def check_paths(slice_: Slice, kinds: list[str], seed: int, late: list[bool] | None = None) -> None:
     """Each path codes the same bytes, and decodes what another one coded."""
-    if native is _residual:
+    if len(PATHS) == 1:
         pytest.skip("this processor has one path")
     frames = draw_frames(slice_, kinds, seed)
-    coded = encode_all(slice_, frames)
-    with mock.patch.object(coder, "native", _residual):
-        decoder = slice_.decoder()
-        again = encode_all(slice_, frames)
-        for i, ((payload, expected), (other, frame)) in enumerate(zip(coded, again, strict=True)):
-            assert payload == other
+    with mock.patch.object(coder, "native", PATHS[0]):
+        coded = encode_all(slice_, frames, late=late)
+    for path in PATHS[1:]:
+        with mock.patch.object(coder, "native", path):
+            again = encode_all(slice_, frames, late=late)
+            check_decoder(slice_, frames, coded)
+        for (payload, expected), (same, frame) in zip(coded, again, strict=True):
+            assert payload == same
             np.testing.assert_array_equal(frame, expected)
-            np.testing.assert_array_equal(decoder.decode(payload, frames[i][1], i == 0), expected)
+        with mock.patch.object(coder, "native", PATHS[0]):
+            check_decoder(slice_, frames, again)
+
+
+def check_decoder(slice_: Slice, frames: list[Pair], coded: list[tuple[bytes, Frame]]) -> None:
+    """What was coded comes back."""
     decoder = slice_.decoder()
-    for i, (payload, expected) in enumerate(again):
+    for i, (payload, expected) in enumerate(coded):
         np.testing.assert_array_equal(decoder.decode(payload, frames[i][1], i == 0), expected)
 
 
 def test_the_path_for_the_processor_is_chosen() -> None:
-    name = "_residual_avx2" if _residual.has_avx2() else "_residual"
+    best = next((name for name in FEATURES if _residual.features()[name]), None)
+    name = f"_residual_{best}" if best else "_residual"
     assert native.__name__.endswith(name)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("missing", [[], ["avx512"], ["avx512", "avx2"]])
+def test_a_path_that_was_not_built_is_passed_over(missing: list[str]) -> None:
+    """Compilers may not know a feature that the processor has."""
+    left = [f"edge_codec.residual._residual_{name}" for name in FEATURES if name not in missing]
+    built = importlib.import_module
+
+    def import_module(name: str) -> ModuleType:
+        if name not in left:
+            raise ImportError(name)
+        return built(name)
+
+    with mock.patch.object(importlib, "import_module", import_module):
+        picked = pick_native()
+    present = [name for name in FEATURES if name not in missing and _residual.features()[name]]
+    assert picked.__name__.endswith(f"_residual_{present[0]}" if present else "_residual")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
@@ -75,6 +114,7 @@ def test_paths_agree_at_every_height(effort: Effort, rows: int) -> None:
     st.one_of(st.sampled_from(BOUNDS), st.integers(0, 2**31 - 1)),
     st.booleans(),
     st.lists(st.sampled_from(KINDS), min_size=1, max_size=6),
+    st.lists(st.booleans(), min_size=6, max_size=6),
     st.integers(0, 2**32 - 1),
 )
 def test_paths_agree_on_all_content(
@@ -85,9 +125,10 @@ def test_paths_agree_on_all_content(
     max_error: int,
     with_base: bool,
     kinds: list[str],
+    late: list[bool],
     seed: int,
 ) -> None:
-    check_paths(Slice(rows, columns, span, max_error, with_base, effort), kinds, seed)
+    check_paths(Slice(rows, columns, span, max_error, with_base, effort), kinds, seed, late)
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
