@@ -27,13 +27,24 @@ for folder in FOLDERS:
 NATIVE = {
     "edge_codec.entropy._rans": "edge_codec/entropy/_rans.c",
     "edge_codec.residual._residual": "edge_codec/residual/_residual.c",
+    "edge_codec.base._frame": "edge_codec/base/_frame.c",
     "edge_codec.base._lookup": "edge_codec/base/_lookup.c",
     "edge_codec.base._tokens": "edge_codec/base/_tokens.c",
+    "edge_codec.runtime.native._int8": "runtime/native/_int8.c",
 }
 
-# Compiled a second time for processors with AVX2, and chosen when imported.
-AVX2 = {"edge_codec.residual._residual_avx2": "edge_codec/residual/_residual.c"}
-HAS_AVX2_COMPILER = platform.machine() in ("x86_64", "AMD64")
+# Compiled again for processors with more, and chosen when imported.
+AVX512 = ("f", "bw", "dq", "vl", "vnni")
+MORE = {
+    "edge_codec.residual._residual_avx2": ("-mavx2", "-DEDGE_CODEC_AVX2"),
+    "edge_codec.residual._residual_avx512": (
+        "-mavx2",
+        *(f"-mavx512{part}" for part in AVX512),
+        "-mprefer-vector-width=256",
+        "-DEDGE_CODEC_AVX512",
+    ),
+}
+HAS_MORE = platform.machine() in ("x86_64", "AMD64")
 
 NO_COMPILER = """
 edge-codec: the entropy coder is C and could not be compiled ({error}).
@@ -49,7 +60,9 @@ def extension(name: str, source: str, *flags: str) -> Extension:
     return Extension(
         name,
         sources=[source],
-        depends=sorted(map(str, Path("edge_codec").glob("*/*.h"))),
+        depends=sorted(
+            map(str, (*Path("edge_codec").glob("*/*.h"), *Path("runtime").glob("*/*.h")))
+        ),
         include_dirs=["edge_codec/entropy"],
         # Contraction would make floating-point results depend on the processor; wrapping makes
         # integer overflow on hostile input defined.
@@ -81,9 +94,9 @@ setup(
     ext_modules=[
         *(extension(name, source) for name, source in NATIVE.items()),
         *(
-            extension(name, source, "-mavx2", "-DEDGE_CODEC_AVX2")
-            for name, source in AVX2.items()
-            if HAS_AVX2_COMPILER
+            extension(name, NATIVE["edge_codec.residual._residual"], *flags)
+            for name, flags in MORE.items()
+            if HAS_MORE
         ),
     ],
     cmdclass={"build_ext": BuildNative},

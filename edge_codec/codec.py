@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel
+from edge_codec.base import _frame
+from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel, encode_frames
 from edge_codec.bitstream.packet import LayerId, Packet
 from edge_codec.engine import Mapper, Mark, no_mark
 from edge_codec.errors import (
@@ -42,7 +43,8 @@ SIDE_COST = 32
 
 def frame_check(samples: NDArray[np.uint32]) -> int:
     """Return the CRC-32 of a decoded frame's samples as little-endian uint32."""
-    return zlib.crc32(np.ascontiguousarray(samples, dtype="<u4").data)
+    data = np.ascontiguousarray(samples, dtype="<u4").data
+    return _frame.crc32(data) if _frame.has_clmul() else zlib.crc32(data)
 
 
 def is_key(spec: StreamSpec, phase_index: int) -> bool:
@@ -50,8 +52,17 @@ def is_key(spec: StreamSpec, phase_index: int) -> bool:
     return phase_index % spec.key_interval == 0
 
 
-def to_samples(frame: NDArray[Any], spec: StreamSpec) -> NDArray[np.uint32]:
+def to_samples(
+    frame: NDArray[Any], spec: StreamSpec, out: NDArray[np.uint32] | None = None
+) -> NDArray[np.uint32]:
     """Check a frame against its stream and return its samples, uint32, stored value minus `low`.
+
+    Parameters
+    ----------
+    frame : ndarray, shape (rows, columns), integer
+    spec : StreamSpec
+    out : ndarray, shape (rows, columns), uint32, optional
+        Takes the samples, in place of new memory.
 
     Raises
     ------
@@ -69,7 +80,11 @@ def to_samples(frame: NDArray[Any], spec: StreamSpec) -> NDArray[np.uint32]:
             "open it with wider bounds"
         )
     # Arithmetic modulo 2**32 is exact, since the difference is known to fit.
-    return np.subtract(frame.astype(np.uint32), np.uint32(spec.low & 0xFFFFFFFF), dtype=np.uint32)
+    offset = np.uint32(spec.low & 0xFFFFFFFF)
+    samples: NDArray[np.uint32] = np.subtract(
+        frame, offset, out=out, dtype=np.uint32, casting="unsafe"
+    )
+    return samples
 
 
 def from_samples(samples: NDArray[np.uint32], spec: StreamSpec) -> NDArray[Any]:
@@ -112,6 +127,11 @@ class _EncoderSlice:
         self.next_phase = next_phase
         self.begun = False
         self.failed = False
+        # Memory that every frame of the slice takes again: new memory costs a fault for each page.
+        self.samples = np.empty(spec.info.frame_shape, np.uint32)
+        self.decoded: NDArray[np.uint32] | None = None
+        if self.residual is not None:
+            self.decoded = np.empty(spec.info.frame_shape, np.uint32)
 
 
 class _DecoderSlice:
@@ -145,6 +165,19 @@ class Resume:
 
     sequence: int = 0
     next_phases: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A frame in work: its samples are in its slice's state."""
+
+    state: _EncoderSlice
+    slice_index: int
+    key: bool
+
+
+_Base = tuple[bytes | None, NDArray[np.uint32] | None]
+"""A base layer's payload and the frame it decodes to; None in a stream without."""
 
 
 class Encoder:
@@ -234,44 +267,98 @@ class Encoder:
             If the frame does not fit the stream, or the slice has all its phases already, or an
             earlier frame of the slice failed halfway.
         """
-        samples = to_samples(frame, self.spec)
+        work = [self._begin(frame, slice_index, key)]
+        self._mark("normalize")
+        base = self._encode_bases(work)[0]
+        return self._finish(work[0], base, metadata, give_up_ns)
+
+    def push_many(
+        self,
+        frames: Sequence[tuple[int, NDArray[Any]]],
+        metadata: Sequence[bytes] = (),
+        *,
+        keys: Collection[int] = (),
+        give_up_ns: int | None = None,
+    ) -> list[Packet]:
+        """Code the next frames of several slices: the packets of as many calls of `push`.
+
+        Networks run once for all frames, which a GPU does in hardly more time than for one.
+
+        Parameters
+        ----------
+        frames : sequence of (int, ndarray)
+            Slice index and frame, as `push` takes them; no slice may come twice.
+        metadata : sequence of bytes
+            The packed source header of each frame, or nothing for all of them.
+        keys : collection of int
+            Slices whose frame shall be a key frame where it need not be one.
+        give_up_ns : int, optional
+            For `push`, of all frames.
+
+        Returns
+        -------
+        list of Packet
+
+        Raises
+        ------
+        FrameError
+            If a slice comes twice or `metadata` is of another length, or as `push` does, for any
+            frame; nothing is coded then.
+        """
+        slices = [slice_index for slice_index, _ in frames]
+        if len(set(slices)) != len(slices):
+            raise FrameError(f"frames of slices {slices}; code one frame of a slice at a time")
+        if metadata and len(metadata) != len(frames):
+            raise FrameError(f"{len(metadata)} headers for {len(frames)} frames")
+        work = [self._begin(frame, index, index in keys) for index, frame in frames]
+        self._mark("normalize")
+        headers = metadata or [b""] * len(work)
+        bases = self._encode_bases(work)
+        return [
+            self._finish(job, base, header, give_up_ns)
+            for job, base, header in zip(work, bases, headers, strict=True)
+        ]
+
+    def _begin(self, frame: NDArray[Any], slice_index: int, key: bool) -> _Work:
+        """Check a frame and its slice; what fails here harms nothing."""
         state = self._state(slice_index)
-        state.failed = True  # until the frame is whole: its coders may stop in between
+        to_samples(frame, self.spec, state.samples)
         key = key or not state.begun or is_key(self.spec, state.next_phase)
-        layers = self._layers(state, samples, key, give_up_ns)
+        return _Work(state, slice_index, key)
+
+    def _encode_bases(self, work: Sequence[_Work]) -> list[_Base]:
+        """Code the base layers of frames of different slices."""
+        for job in work:
+            job.state.failed = True  # until the frame is whole: its coders may stop in between
+        coders = [job.state.base for job in work if job.state.base is not None]
+        if not coders:
+            return [(None, None)] * len(work)
+        samples, keys = [job.state.samples for job in work], [job.key for job in work]
+        coded = encode_frames(coders, samples, keys)
+        self._mark("infer")
+        return list(coded)
+
+    def _finish(self, work: _Work, coded: _Base, metadata: bytes, give_up_ns: int | None) -> Packet:
+        """Code a frame's residual and make its packet."""
+        state, (payload, base) = work.state, coded
+        layers: dict[LayerId, bytes] = {}
+        if payload is not None and base is not None:
+            layers[LayerId.BASE] = CHECK.pack(frame_check(base)) + payload
+        if state.residual is not None:
+            payload, decoded = _encode_residual(state, base, work.key, self.spec, give_up_ns)
+            layers[LayerId.RESIDUAL] = CHECK.pack(frame_check(decoded)) + payload
+            self._mark("code")
         if metadata:
             layers[LayerId.METADATA] = metadata
-        packet = Packet(self._sequence, slice_index, state.next_phase, key, layers)
+        packet = Packet(self._sequence, work.slice_index, state.next_phase, work.key, layers)
         state.failed = False
         state.begun = True
         state.next_phase += 1
         self._sequence += 1
         if state.next_phase == self.spec.info.n_phases:
-            self._finished.add(slice_index)
-            del self._slices[slice_index]
+            self._finished.add(work.slice_index)
+            del self._slices[work.slice_index]
         return packet
-
-    def _layers(
-        self,
-        state: _EncoderSlice,
-        samples: NDArray[np.uint32],
-        key: bool,
-        give_up_ns: int | None,
-    ) -> dict[LayerId, bytes]:
-        layers: dict[LayerId, bytes] = {}
-        base = None
-        self._mark("normalize")
-        if state.base is not None:
-            payload, base = state.base.encode(samples, key)
-            layers[LayerId.BASE] = CHECK.pack(frame_check(base)) + payload
-            self._mark("infer")
-        if state.residual is not None:
-            payload, decoded = _encode_residual(
-                state.residual, samples, base, key, self.spec, give_up_ns
-            )
-            layers[LayerId.RESIDUAL] = CHECK.pack(frame_check(decoded)) + payload
-            self._mark("code")
-        return layers
 
     def _state(self, slice_index: int) -> _EncoderSlice:
         if not 0 <= slice_index < self.spec.info.n_slices:
@@ -300,8 +387,7 @@ def _check_open(n_open: int, spec: StreamSpec, error: type[EdgeCodecError]) -> N
 
 
 def _encode_residual(
-    coder: ResidualEncoder,
-    samples: NDArray[np.uint32],
+    state: _EncoderSlice,
     base: NDArray[np.uint32] | None,
     key: bool,
     spec: StreamSpec,
@@ -319,8 +405,11 @@ def _encode_residual(
     """
     allowed = allowed_variance(spec.noise_sigma, spec.snr_loss_percent)
     promised, bound = spec.snr_loss_percent > 0, spec.max_error or 0
+    coder, samples = state.residual, state.samples
+    if coder is None:
+        raise EngineError("the stream has no residual layer; this is a defect, report it")
     while True:
-        payload, decoded = coder.encode(samples, base, key, bound, give_up_ns)
+        payload, decoded = coder.encode(samples, base, key, bound, give_up_ns, state.decoded)
         variance = _variance_within(bound, samples, decoded)
         if variance <= allowed or not promised:
             coder.commit()

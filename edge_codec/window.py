@@ -38,6 +38,16 @@ class Window:
         numerator = (samples - self._low) * (2 * WINDOW_ONE) + self._width
         return np.clip(numerator // (2 * self._width), 0, 255).astype(np.uint8)
 
+    @property
+    def codes(self) -> NDArray[np.uint8] | None:
+        """The window codes of samples 0, 1, ...; None where there are too many for a table."""
+        return self._codes
+
+    @property
+    def samples(self) -> NDArray[np.uint32]:
+        """The samples that stand for codes 0 to 255, clamped to the stream's bounds."""
+        return self._samples
+
     def normalize(self, samples: NDArray[np.uint32]) -> NDArray[np.uint8]:
         """Return the window codes of `samples`, same shape."""
         if self._codes is not None:

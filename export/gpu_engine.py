@@ -17,7 +17,7 @@ import triton
 from numpy.typing import NDArray
 
 from edge_codec.errors import EngineError
-from edge_codec.export.gpu_layers import read_plan
+from edge_codec.runtime.integer_chain import read_plan
 from edge_codec.kernels.aot import CompiledKernel, compile_kernel
 from edge_codec.kernels.int8_conv import layer_spec
 from edge_codec.kernels.int8_layer import unpack

@@ -16,6 +16,13 @@
 #define EXP2_SIZE 4096
 #define NONE (-1)
 
+/* Compiled several times, and chosen by the processor: the loops are over a few vectors each. */
+#if defined(__GNUC__) && defined(__x86_64__) && !defined(__clang__)
+#define WIDE_CLONES __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE_CLONES
+#endif
+
 /* Tables in the order of TokenModel's fields. */
 typedef struct {
     const int16_t *cluster_bias, *cluster_west, *cluster_north, *cluster_previous;
@@ -42,8 +49,8 @@ typedef struct {
 /* Distribution of the next symbol. */
 typedef struct {
     int16_t logits[MAX_SYMBOLS];
-    uint32_t weights[MAX_SYMBOLS];
-    uint32_t cdf[MAX_SYMBOLS + 1];
+    uint16_t below[MAX_SYMBOLS];       /* how much less than the largest logit */
+    uint32_t frequencies[MAX_SYMBOLS]; /* weights at first */
 } distribution;
 
 RANS_INLINE long token_at(const uint16_t *grid, long h, long w, long row, long column) {
@@ -51,7 +58,7 @@ RANS_INLINE long token_at(const uint16_t *grid, long h, long w, long row, long c
     return grid[row * w + column];
 }
 
-static neighbours look_around(const frame *f, long row, long column) {
+RANS_INLINE neighbours look_around(const frame *f, long row, long column) {
     const neighbours around = {
         token_at(f->tokens, f->h, f->w, row, column - 1),
         token_at(f->tokens, f->h, f->w, row - 1, column),
@@ -68,34 +75,41 @@ RANS_INLINE void add_row(int16_t *restrict logits, const int16_t *restrict row, 
     for (long i = 0; i < n; i++) logits[i] = (int16_t)(logits[i] + row[i]);
 }
 
-/* The frequencies of token_model.py, summed up. */
-static void make_cdf(distribution *d, long n, const uint32_t *exp2) {
+/* The frequencies of token_model.py. */
+RANS_INLINE void make_frequencies(distribution *d, long n, const uint32_t *exp2) {
     int16_t largest = d->logits[0];
     for (long i = 1; i < n; i++) largest = d->logits[i] > largest ? d->logits[i] : largest;
+    /* Apart from the look-ups, so that it is done with vectors and without branches. */
+    for (long i = 0; i < n; i++) {
+        const uint16_t below = (uint16_t)(largest - d->logits[i]);
+        d->below[i] = below < EXP2_SIZE ? below : EXP2_SIZE - 1;
+    }
     uint32_t sum = 0; /* at most 4096 * 2^16 */
     for (long i = 0; i < n; i++) {
-        const int32_t below = (int32_t)largest - d->logits[i];
-        d->weights[i] = exp2[below < EXP2_SIZE ? below : EXP2_SIZE - 1];
-        sum += d->weights[i];
+        d->frequencies[i] = exp2[d->below[i]];
+        sum += d->frequencies[i];
     }
     /* Factors of 32 bits, for vector units: sum >= exp2[0] = 2^16, so the reciprocal is <= 2^30. */
     const uint32_t reciprocal = (uint32_t)(((uint64_t)1 << 46) / sum);
     const uint32_t shared = RANS_TOTAL - (uint32_t)n;
     uint32_t total = 0;
     for (long i = 0; i < n; i++) {
-        const uint32_t share = (uint32_t)((uint64_t)d->weights[i] * reciprocal >> 16);
-        d->weights[i] = 1 + (uint32_t)((uint64_t)share * shared >> 30);
-        total += d->weights[i];
+        const uint32_t share = (uint32_t)((uint64_t)d->frequencies[i] * reciprocal >> 16);
+        d->frequencies[i] = 1 + (uint32_t)((uint64_t)share * shared >> 30);
+        total += d->frequencies[i];
     }
     long first = 0;
     while (d->logits[first] != largest) first++;
-    d->weights[first] += RANS_TOTAL - total;
-    d->cdf[0] = 0;
-    for (long i = 0; i < n; i++) d->cdf[i + 1] = d->cdf[i] + d->weights[i];
+    d->frequencies[first] += RANS_TOTAL - total;
 }
 
-static void model_cluster(distribution *d, const tables *m, const neighbours *a) {
-    const long n = m->n_clusters, leaves = m->n_leaves, no_token = m->n_codes, no_cluster = n;
+/* In 32 bits: a division of 64 takes twice as long on many processors. */
+RANS_INLINE long cluster_of(const tables *m, long token) {
+    return token < 0 ? m->n_clusters : (long)((uint32_t)token / (uint32_t)m->n_leaves);
+}
+
+RANS_INLINE void model_cluster(distribution *d, const tables *m, const neighbours *a) {
+    const long n = m->n_clusters, no_token = m->n_codes;
     const struct {
         const int16_t *table;
         long row;
@@ -103,37 +117,38 @@ static void model_cluster(distribution *d, const tables *m, const neighbours *a)
         {m->cluster_west, a->west < 0 ? no_token : a->west},
         {m->cluster_north, a->north < 0 ? no_token : a->north},
         {m->cluster_previous, a->previous < 0 ? no_token : a->previous},
-        {m->cluster_northwest, a->northwest < 0 ? no_cluster : a->northwest / leaves},
-        {m->cluster_northeast, a->northeast < 0 ? no_cluster : a->northeast / leaves},
-        {m->cluster_previous_east, a->previous_east < 0 ? no_cluster : a->previous_east / leaves},
-        {m->cluster_previous_south,
-         a->previous_south < 0 ? no_cluster : a->previous_south / leaves},
+        {m->cluster_northwest, cluster_of(m, a->northwest)},
+        {m->cluster_northeast, cluster_of(m, a->northeast)},
+        {m->cluster_previous_east, cluster_of(m, a->previous_east)},
+        {m->cluster_previous_south, cluster_of(m, a->previous_south)},
     };
     memcpy(d->logits, m->cluster_bias, (size_t)n * sizeof d->logits[0]);
     for (int i = 0; i < 7; i++) add_row(d->logits, rows[i].table + rows[i].row * n, n);
-    make_cdf(d, n, m->exp2);
+    make_frequencies(d, n, m->exp2);
 }
 
-static void model_leaf(distribution *d, const tables *m, const neighbours *a, long cluster) {
+RANS_INLINE void model_leaf(distribution *d, const tables *m, const neighbours *a, long cluster) {
     const long n = m->n_leaves, low = cluster * n;
     const long west = a->west - low, north = a->north - low, previous = a->previous - low;
     memcpy(d->logits, m->leaf_bias + low, (size_t)n * sizeof d->logits[0]);
     if (west >= 0 && west < n) add_row(d->logits, m->leaf_west + a->west * n, n);
     if (north >= 0 && north < n) add_row(d->logits, m->leaf_north + a->north * n, n);
     if (previous >= 0 && previous < n) add_row(d->logits, m->leaf_previous + a->previous * n, n);
-    make_cdf(d, n, m->exp2);
+    make_frequencies(d, n, m->exp2);
 }
 
 RANS_INLINE rans_pair pair_of(const distribution *d, long symbol) {
-    return rans_make_pair(d->cdf[symbol], d->cdf[symbol + 1] - d->cdf[symbol]);
+    uint32_t below = 0;
+    for (long i = 0; i < symbol; i++) below += d->frequencies[i];
+    return rans_make_pair(below, d->frequencies[symbol]);
 }
 
-static void model_frame(const frame *f, distribution *d, rans_pair *pairs) {
+WIDE_CLONES static void model_frame(const frame *f, distribution *d, rans_pair *pairs) {
     for (long row = 0; row < f->h; row++) {
         for (long column = 0; column < f->w; column++) {
             const neighbours around = look_around(f, row, column);
             const long token = f->tokens[row * f->w + column];
-            const long cluster = token / f->model->n_leaves;
+            const long cluster = cluster_of(f->model, token);
             model_cluster(d, f->model, &around);
             *pairs++ = pair_of(d, cluster);
             model_leaf(d, f->model, &around, cluster);
@@ -145,13 +160,14 @@ static void model_frame(const frame *f, distribution *d, rans_pair *pairs) {
 /* The next symbol; every frequency is at least 1, so the scan ends at 65536. */
 RANS_INLINE long get_symbol(rans_decoder *decoder, const distribution *d) {
     const uint32_t slot = rans_peek(decoder, 0);
+    uint32_t below = 0;
     long symbol = 0;
-    while (d->cdf[symbol + 1] <= slot) symbol++;
-    rans_advance(decoder, 0, d->cdf[symbol], d->cdf[symbol + 1] - d->cdf[symbol]);
+    while (below + d->frequencies[symbol] <= slot) below += d->frequencies[symbol++];
+    rans_advance(decoder, 0, below, d->frequencies[symbol]);
     return symbol;
 }
 
-static int decode_frame(const frame *f, distribution *d, const uint8_t *payload, size_t size) {
+WIDE_CLONES static int decode_frame(const frame *f, distribution *d, const uint8_t *payload, size_t size) {
     rans_decoder decoder;
     const int status = rans_decoder_init(&decoder, payload, size, 1);
     if (status != RANS_OK) return status;

@@ -50,8 +50,10 @@ class CodebookLookup:
         self._probes = min(probes, clusters)
         codes = codebook.astype(np.float32)
         centers = codes.reshape(clusters, leaves, self._dim).mean(axis=1)
-        self._codes, self._code_offsets = _blocks(codes)
-        self._centers, self._center_offsets = _blocks(centers)
+        self._centers = _blocks(centers)
+        has_vnni = _lookup.has_vnni()
+        self._codes = _blocks(codes)
+        self._integer_codes = _integer_blocks(codebook) if has_vnni else None
 
     def nearest(self, latents: NDArray[np.int8], mapper: Mapper = map) -> NDArray[np.uint16]:
         """Return the tokens of latents; the lowest index wins a tie.
@@ -82,16 +84,12 @@ class CodebookLookup:
         parts = [slice(start, start + PART) for start in range(0, len(rows), PART)]
 
         def search(part: slice) -> None:
-            _lookup.nearest(
-                rows[part],
-                self._centers,
-                self._center_offsets,
-                self._codes,
-                self._code_offsets,
-                self._dim,
-                self._probes,
-                tokens[part],
-            )
+            sizes, found = (self._dim, self._probes), tokens[part]
+            if self._integer_codes is not None:
+                integers = self._integer_codes
+                _lookup.nearest_vnni(rows[part], *self._centers, *integers, *sizes, found)
+            else:
+                _lookup.nearest(rows[part], *self._centers, *self._codes, *sizes, found)
 
         for _ in mapper(search, parts):
             pass
@@ -104,3 +102,15 @@ def _blocks(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[
     blocks = vectors.reshape(count // BLOCK, BLOCK, dim).transpose(0, 2, 1)
     # Halves of integers below 2**21: exact.
     return np.ascontiguousarray(blocks), -0.5 * np.square(vectors).sum(axis=1)
+
+
+def _integer_blocks(codebook: NDArray[np.int8]) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+    """Return codes as (block, dim / 4, 16, 4), and what makes distances of their products."""
+    count, dim = codebook.shape
+    padded = np.zeros((count, -(-dim // 4) * 4), np.int8)
+    padded[:, :dim] = codebook
+    blocks = padded.reshape(count // BLOCK, BLOCK, -1, 4).swapaxes(1, 2)
+    wide = codebook.astype(np.int32)
+    # Products are of latents + 128: what that adds is known beforehand.
+    offsets = -np.square(wide).sum(axis=1) - 256 * wide.sum(axis=1)
+    return np.ascontiguousarray(blocks), offsets.astype(np.int32)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_codec.base import _frame
 from edge_codec.base.lookup import CodebookLookup
 from edge_codec.base.tokens import TokenCoder
 from edge_codec.engine import Engine, FrameEncoder, Mapper
-from edge_codec.errors import BitstreamError, EngineError
+from edge_codec.errors import BitstreamError, EngineError, FrameError
 from edge_codec.spec import StreamSpec
 from edge_codec.window import Window, pad
 
@@ -65,8 +67,11 @@ class VqvaeCoder:
         self._shape = spec.info.frame_shape
         rows, columns = self._shape
         self._grid = (-(-rows // STRIDE), -(-columns // STRIDE))
+        self._padded = (self._grid[0] * STRIDE, self._grid[1] * STRIDE)
         self._previous: NDArray[np.uint16] | None = None
         self._frame_encoder = _frame_encoder(model, spec)
+        self._codes: NDArray[np.uint8] | None = None
+        self._base: NDArray[np.uint32] | None = None
 
     def encode(self, samples: NDArray[np.uint32], key: bool) -> tuple[bytes, NDArray[np.uint32]]:
         """Code one frame.
@@ -83,24 +88,43 @@ class VqvaeCoder:
         payload : bytes
             The coded tokens.
         base : ndarray, shape (rows, columns), uint32
-            The frame that a decoder makes of them.
+            The frame that a decoder makes of them, in memory that the next frame takes again.
         """
         if self._frame_encoder is not None:
             return self._frame_encoder.encode(samples, key)
-        if self._model.encoder is None or self._model.lookup is None:
-            raise EngineError("the model was loaded for decoding only; load it with its encoder")
-        codes = pad(self._window.normalize(samples), STRIDE)
-        latents = self._model.encoder.run(codes[None, None])[0]
-        tokens = self._model.lookup.nearest(latents, self._map)
-        before = None if key else self._previous
-        self._previous = tokens
+        tokens = self._analyze(self._normalize(samples)[None, None])
+        before = self._follow(tokens[0], key)
         # Neither needs the other: on two threads the entropy coder hides behind the network.
         steps = (
-            lambda: self._model.tokens.encode(tokens, before),
-            lambda: self._synthesize(tokens),
+            lambda: self._synthesize(tokens)[0, 0],
+            lambda: self._model.tokens.encode(tokens[0], before),
         )
-        payload, base = self._map(lambda step: step(), steps)
-        return payload, base
+        codes, payload = self._map(lambda step: step(), steps)
+        return payload, self._denormalize(codes)
+
+    def _normalize(self, samples: NDArray[np.uint32]) -> NDArray[np.uint8]:
+        """Return window codes, padded to whole tokens, in memory that the next frame takes."""
+        table = self._window.codes
+        if table is None:
+            return pad(self._window.normalize(samples), STRIDE)
+        if self._codes is None:
+            self._codes = np.empty(self._padded, np.uint8)
+        source = np.ascontiguousarray(samples)
+        if not _frame.look_up_codes(source, table, self._codes, self._shape, self._padded):
+            raise FrameError(f"a sample is {samples.max()}; the stream has 0 to {len(table) - 1}")
+        return self._codes
+
+    def _analyze(self, codes: NDArray[np.uint8]) -> NDArray[np.uint16]:
+        """Return the tokens of frames of codes, shape (n, 1, rows, columns)."""
+        if self._model.encoder is None or self._model.lookup is None:
+            raise EngineError("the model was loaded for decoding only; load it with its encoder")
+        return self._model.lookup.nearest(self._model.encoder.run(codes), self._map)
+
+    def _follow(self, tokens: NDArray[np.uint16], key: bool) -> NDArray[np.uint16] | None:
+        """Go on to the next frame's tokens; return what they are predicted from."""
+        before = None if key else self._previous
+        self._previous = tokens
+        return before
 
     def decode(self, payload: bytes, key: bool) -> NDArray[np.uint32]:
         """Return the frame, shape (rows, columns), uint32, that `encode` reported.
@@ -114,12 +138,55 @@ class VqvaeCoder:
             raise BitstreamError("a predicted frame came before any key frame of its slice")
         tokens = self._model.tokens.decode(payload, *self._grid, None if key else self._previous)
         self._previous = tokens
-        return self._synthesize(tokens)
+        return self._denormalize(self._synthesize(tokens[None])[0, 0])
 
-    def _synthesize(self, tokens: NDArray[np.uint16]) -> NDArray[np.uint32]:
-        rows, columns = self._shape
-        codes = self._model.decoder.run(tokens.astype(np.int32)[None])[0, 0]
-        return self._window.denormalize(codes[:rows, :columns])
+    def _synthesize(self, tokens: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        """Return the codes of frames of tokens, shape (n, h, w)."""
+        codes: NDArray[np.uint8] = self._model.decoder.run(tokens.astype(np.int32))
+        return codes
+
+    def _denormalize(self, codes: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """Return the samples of padded codes, in memory that the next frame takes again."""
+        if self._base is None:
+            self._base = np.empty(self._shape, np.uint32)
+        source = np.ascontiguousarray(codes)
+        _frame.look_up_samples(source, self._window.samples, self._base, self._shape, self._padded)
+        return self._base
+
+
+def encode_frames(
+    coders: Sequence[VqvaeCoder], frames: Sequence[NDArray[np.uint32]], keys: Sequence[bool]
+) -> list[tuple[bytes, NDArray[np.uint32]]]:
+    """Code one frame each of several slices of a stream; networks run once for all of them.
+
+    Parameters
+    ----------
+    coders : sequence of VqvaeCoder
+        Of different slices.
+    frames, keys : sequence
+        As `VqvaeCoder.encode` takes them.
+
+    Returns
+    -------
+    list of (bytes, ndarray)
+        What `VqvaeCoder.encode` would return for each.
+    """
+    first = coders[0]
+    if len(coders) == 1 or first._frame_encoder is not None:
+        work = zip(coders, frames, keys, strict=True)
+        return [coder.encode(frame, key) for coder, frame, key in work]
+    codes = [coder._normalize(frame) for coder, frame in zip(coders, frames, strict=True)]
+    tokens = first._analyze(np.stack(codes)[:, None])
+    pairs = zip(coders, tokens, keys, strict=True)
+    before = [coder._follow(grid, key) for coder, grid, key in pairs]
+
+    def code_tokens() -> list[bytes]:
+        return list(map(first._model.tokens.encode, tokens, before))
+
+    steps: tuple[Callable[[], Any], ...] = (lambda: first._synthesize(tokens), code_tokens)
+    made, payloads = first._map(lambda step: step(), steps)
+    bases = [coder._denormalize(codes[0]) for coder, codes in zip(coders, made, strict=True)]
+    return list(zip(payloads, bases, strict=True))
 
 
 def _frame_encoder(model: VqvaeModel, spec: StreamSpec) -> FrameEncoder | None:

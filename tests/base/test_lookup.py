@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_codec.base import _lookup
 from edge_codec.base.lookup import CodebookLookup
 from edge_codec.errors import EngineError
 
@@ -63,3 +64,23 @@ def test_latents_that_do_not_fit():
     for latents in (np.zeros((5, 3), np.int8), np.zeros((5, 4), np.float32)):
         with pytest.raises(EngineError, match="latents"):
             lookup.nearest(latents)
+
+
+@pytest.mark.skipif(not _lookup.has_vnni(), reason="no AVX-512 VNNI")
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([(16, 16, 1), (32, 32, 7), (64, 32, 32), (16, 16, 256), (64, 16, 32)]),
+    st.integers(1, 64),
+    st.integers(1, 40),
+    st.sampled_from([2, 20, 128]),
+)
+def test_vnni_gives_the_same_tokens(seed, sizes, probes, count, spread):
+    clusters, leaves, dim = sizes
+    rng = np.random.default_rng(seed)
+    codebook = rng.integers(-spread, spread, (clusters * leaves, dim)).astype(np.int8)
+    latents = rng.integers(-spread, spread, (count, dim)).astype(np.int8)
+    lookup = CodebookLookup(codebook, clusters, probes)
+    tokens = lookup.nearest(latents)
+    lookup._integer_codes = None
+    np.testing.assert_array_equal(tokens, lookup.nearest(latents))

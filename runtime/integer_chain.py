@@ -1,10 +1,11 @@
-"""Reads an integer network's ONNX file into the layers that our GPU kernels run.
+"""Reads an integer network's ONNX file into the layers that our own engines run.
 
 The networks of the zoo are chains: DequantizeLinear, Conv, Relu and QuantizeLinear become one
 layer; Reshapes and Transposes that move blocks of pixels become the way in which a layer loads or
 stores; a Gather from a table of rows becomes the way in which the first layer loads. What the
 sizes of the Reshapes are computed from is not looked at, since what was read is executed and
-compared with the network before it is used (`edge_codec.export.gpu_engine`).
+compared with the network before it is used (`edge_codec.export.gpu_engine`,
+`edge_codec.runtime.self_check`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto
 
 from edge_codec.errors import EngineError
-from edge_codec.export.onnx_chain import Chain
 from edge_codec.kernels.int8_layer import ConvShape, PackedConv, pack
+from edge_codec.runtime.onnx_chain import Chain
+from edge_codec.runtime.onnx_graph import Node
 
 TO_LAST = [0, 2, 3, 1]
 TO_FIRST = [0, 3, 1, 2]
@@ -204,7 +205,7 @@ def _read_layer(chain: Chain, scale: _Scale, unpack: int) -> PlannedLayer:
     return PlannedLayer(conv.name, packed)
 
 
-def _read_weight(chain: Chain, conv: NodeProto) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+def _read_weight(chain: Chain, conv: Node) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     """Return weights, (outputs, inputs, k, k), and their exponents, (outputs,)."""
     node = chain.maker(conv, 1, "DequantizeLinear")
     weight, exponents = chain.constant(node, 0), chain.exponents(node)
@@ -217,7 +218,7 @@ def _read_weight(chain: Chain, conv: NodeProto) -> tuple[NDArray[np.int8], NDArr
     return weight, np.broadcast_to(exponents, len(weight))
 
 
-def _read_bias(chain: Chain, conv: NodeProto, unit: NDArray[np.int64]) -> NDArray[np.int64]:
+def _read_bias(chain: Chain, conv: Node, unit: NDArray[np.int64]) -> NDArray[np.int64]:
     if len(conv.input) < 3:
         return np.zeros(len(unit), np.int64)
     bias = np.ldexp(chain.constant(conv, 2).astype(np.float64), -unit)

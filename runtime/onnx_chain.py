@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, helper, numpy_helper
 
 from edge_codec.errors import EngineError
+from edge_codec.runtime.onnx_graph import Node, read_graph
 
 SIZE_OPERATORS = {"Shape", "Div", "Mul", "Slice", "Concat"}
 """What computes sizes. Its results are no part of the chain; only Reshapes may take them."""
@@ -30,31 +29,24 @@ class Chain:
     """
 
     def __init__(self, model: bytes) -> None:
-        try:
-            graph = onnx.load_model_from_string(model).graph
-            self._constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
-        except Exception as error:  # protobuf and onnx raise classes of no common base
-            raise EngineError(f"{len(model)} bytes are no ONNX file: {error}") from error
-        if len(graph.input) != 1 or len(graph.output) != 1:
+        graph = read_graph(model)
+        self._constants = graph.constants
+        if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise EngineError(
-                f"a network of {len(graph.input)} inputs and {len(graph.output)} outputs; the GPU "
-                "engine has one of each"
+                f"a network of {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; our "
+                "engines have one of each"
             )
-        self._makers: dict[str, NodeProto] = {
-            name: node for node in graph.node for name in node.output
-        }
-        self._left: list[NodeProto] = [
-            node for node in graph.node if node.op_type not in SIZE_OPERATORS
-        ]
-        self._tensor = graph.input[0].name
-        self._output = graph.output[0].name
+        self._makers = {name: node for node in graph.nodes for name in node.output}
+        self._left = [node for node in graph.nodes if node.op_type not in SIZE_OPERATORS]
+        self._tensor = graph.inputs[0]
+        self._output = graph.outputs[0]
 
     @property
     def ended(self) -> bool:
         """Whether the chain has arrived at the output."""
-        return bool(self._tensor == self._output)
+        return self._tensor == self._output
 
-    def next(self) -> NodeProto:
+    def next(self) -> Node:
         """Return the node that reads the chain's end.
 
         Raises
@@ -70,13 +62,13 @@ class Chain:
 
     def sees(self, operator: str) -> bool:
         """Whether the next node is of this operator."""
-        return not self.ended and bool(self.next().op_type == operator)
+        return not self.ended and self.next().op_type == operator
 
     def ends_after_next(self) -> bool:
         """Whether the next node is the last."""
         return self._output in self.next().output
 
-    def take(self, operator: str, at: int = 0, **attributes: Any) -> NodeProto:
+    def take(self, operator: str, at: int = 0, **attributes: Any) -> Node:
         """Go on to the next node.
 
         Parameters
@@ -106,7 +98,7 @@ class Chain:
         self._tensor = node.output[0]
         return node
 
-    def maker(self, node: NodeProto, at: int, operator: str) -> NodeProto:
+    def maker(self, node: Node, at: int, operator: str) -> Node:
         """Return the node that makes another's input out of constants."""
         made = self._makers.get(node.input[at])
         if made is None or (made.domain, made.op_type) != ("", operator):
@@ -114,7 +106,7 @@ class Chain:
         self._leave(made)
         return made
 
-    def _leave(self, node: NodeProto) -> None:
+    def _leave(self, node: Node) -> None:
         self._left = [other for other in self._left if other is not node]
 
     def finish(self) -> None:
@@ -130,11 +122,11 @@ class Chain:
         if self._left:
             raise self.refuse(self._left[0], "is no part of the chain from input to output")
 
-    def attributes(self, node: NodeProto) -> dict[str, Any]:
+    def attributes(self, node: Node) -> dict[str, Any]:
         """Return a node's attributes by name."""
-        return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        return node.attributes
 
-    def constant(self, node: NodeProto, at: int) -> NDArray[Any]:
+    def constant(self, node: Node, at: int) -> NDArray[Any]:
         """Return a node's input, which must be a constant.
 
         Raises
@@ -146,7 +138,7 @@ class Chain:
             raise self.refuse(node, f"has no constant as input {at}")
         return self._constants[node.input[at]]
 
-    def exponents(self, node: NodeProto) -> NDArray[np.int64]:
+    def exponents(self, node: Node) -> NDArray[np.int64]:
         """Return the exponents of a node's scale, its second input.
 
         Raises
@@ -159,9 +151,9 @@ class Chain:
             raise self.refuse(node, "has a scale that is not a power of two")
         return np.asarray(exponents, np.int64) - 1
 
-    def refuse(self, node: NodeProto, why: str) -> EngineError:
+    def refuse(self, node: Node, why: str) -> EngineError:
         """Return an error that names a node."""
         return EngineError(
-            f"node '{node.name}' ({node.op_type}) {why}; the GPU engine runs integer chains as "
+            f"node '{node.name}' ({node.op_type}) {why}; our engines run integer chains as "
             "edge_codec.export.qdq makes them, use another backend for this network"
         )

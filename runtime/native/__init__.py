@@ -1,0 +1,1 @@
+"""Our own int8 engine for CPUs, in C."""
