@@ -5,7 +5,7 @@ VENV   ?= .venv
 RUN    := $(VENV)/bin
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint figures clean
+.PHONY: demo test lint figures bench-parts bench-compare clean
 
 demo: $(VENV)/.demo  ## compress and restore a real heart, show it
 	$(RUN)/python -m benchmarks.demo
@@ -22,6 +22,16 @@ lint: $(VENV)/.test
 
 figures: $(VENV)/.test  ## this codec and its peers on the CC0 cine: docs/figures
 	$(RUN)/edge-codec bench rd examples/sunnybrook_scd0000301_slice.nii.gz --out docs/figures --force
+
+PARTS := -m pytest benchmarks/suite -q -o python_files='bench_*.py' -o python_functions='bench_*' \
+	-o filterwarnings= --benchmark-storage=file://benchmarks/baselines \
+	--benchmark-columns=min,median,iqr,rounds --benchmark-sort=name
+
+bench-parts: $(VENV)/.test  ## time the parts, save under benchmarks/baselines
+	$(RUN)/python $(PARTS) --benchmark-save=parts
+
+bench-compare: $(VENV)/.test  ## time the parts, beside what was saved last
+	$(RUN)/python $(PARTS) --benchmark-compare
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -43,6 +43,7 @@ examples:
   edge-codec decompress heart.ecd back.nii.gz
   edge-codec info heart.ecd --json
   edge-codec bench rd heart.nii.gz --out results
+  edge-codec bench latency heart.nii.gz --rate 30 --frames 900
 """
 
 

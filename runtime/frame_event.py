@@ -40,6 +40,8 @@ class FrameEvent:
         pack, hand_over (queue to the sender), send.
     frame_bytes, packet_bytes : int
         Size of the voxels as stored, and of the packet.
+    voxels : int
+        Number of the frame's voxels; 0 where it was refused.
     fast_bands, bands : int
         Parts of the residual layer that fell back to effort fast, and all parts; 0, 0 without one.
     deadline_ns : int
@@ -60,6 +62,7 @@ class FrameEvent:
     steps_ns: dict[str, int] = field(default_factory=dict)
     frame_bytes: int = 0
     packet_bytes: int = 0
+    voxels: int = 0
     fast_bands: int = 0
     bands: int = 0
     deadline_ns: int = 0

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "rd": "rate-distortion of this codec and its peers on any volumes",
     "kernels": "our GPU kernels, checked and timed against those of PyTorch",
+    "latency": "from a frame's acquisition to its packet, paced as a scanner does",
 }
 
 
