@@ -1,0 +1,136 @@
+"""Frames that change in the middle of a stream, or cannot be coded."""
+
+import numpy as np
+import pytest
+from live_samples import (
+    PATIENCE_S,
+    all_same,
+    decode,
+    frames,
+    no_thread_is_left,
+    numbered,
+    phases,
+)
+
+from edge_codec.errors import FrameError
+from edge_codec.runtime.frame_event import FrameOutcome
+from edge_codec.runtime.live_options import LiveOptions
+from edge_codec.runtime.packet_list import PacketList
+from edge_codec.runtime.pipeline import Pipeline
+from edge_codec.spec import CineInfo, Effort, StreamSpec
+
+__all__ = ["no_thread_is_left"]
+
+FAST = LiveOptions(effort=Effort.FAST)
+MS = 1_000_000
+
+
+def test_a_change_of_size_type_or_range_begins_a_segment():
+    small, sink = frames(2), PacketList()
+    series = [*small, *frames(2, rows=30), *frames(1, rows=30, dtype=np.int32), *(8 * small)]
+    events = []
+    with Pipeline(listener=events.append) as pipeline:
+        stream = pipeline.open("a", FAST, [sink])
+        for image in series:
+            stream.push(image)
+        stream.push(100 * small[0])
+    assert [segment.number for segment, _, _ in sink.sent] == [0, 0, 1, 1, 2, 3, 3, 4]
+    assert [segment.number for segment in sink.segments] == [0, 1, 2, 3, 4]
+    assert [event.segment for event in events] == [0, 0, 1, 1, 2, 3, 3, 4]
+    assert sink.ended == 5
+    assert [p.key for _, p, _ in sink.sent] == [1, 0, 1, 0, 1, 1, 0, 1]
+    assert [p.phase_index for _, p, _ in sink.sent] == [0, 1, 0, 1, 0, 0, 1, 0]
+    assert all_same(decode(sink), [*series, 100 * small[0]])
+
+
+def test_growing_values_begin_few_segments():
+    sink = PacketList()
+    with Pipeline() as pipeline:
+        stream = pipeline.open("a", FAST, [sink])
+        for high in range(100, 4000, 13):
+            stream.push(np.full((3, 3), high, np.int16))
+    assert len(sink.segments) <= 5
+
+
+def test_a_fixed_description_refuses_what_does_not_fit():
+    info = CineInfo(2, 3, 4, 4, np.dtype(np.int16))
+    spec = StreamSpec(info, low=0, high=50, effort=Effort.FAST)
+    sink = PacketList()
+    with Pipeline() as pipeline:
+        stream = pipeline.open("a", LiveOptions(), [sink], spec=spec)
+        for wrong in (numbered(51), np.zeros((4, 5), np.int16), np.zeros((4, 4), np.uint16)):
+            with pytest.raises(FrameError, match="the stream was opened for"):
+                stream.push(wrong)
+        for i in range(6):
+            stream.push(numbered(i), i % 2)
+        with pytest.raises(FrameError, match="slice 1 has all its 3 phases already"):
+            stream.push(numbered(1), 1)
+        with pytest.raises(FrameError, match="slice 2 of a stream of 2 slices"):
+            stream.push(numbered(1), 2)
+        stream.flush(PATIENCE_S)
+        assert stream.counts["refused"] == 5
+    assert [segment.spec for segment in sink.segments] == [spec]
+    assert (len(sink.sent), sink.ended, sink.aborted) == (6, 1, 0)
+
+
+def test_a_segment_without_the_frames_that_it_promises_is_left_as_a_cut_one():
+    sink = PacketList()
+    with Pipeline() as pipeline:
+        stream = pipeline.open("a", LiveOptions(n_phases=3), [sink])
+        stream.push(numbered(1))
+        stream.push(numbered(2))
+    assert (sink.ended, sink.aborted) == (0, 1)
+
+
+def test_frames_beyond_the_promised_phases_begin_a_segment():
+    sink = PacketList()
+    with Pipeline() as pipeline:
+        stream = pipeline.open("a", LiveOptions(n_phases=2), [sink])
+        for i in range(4):
+            stream.push(numbered(i))
+    assert [segment.spec.info.n_phases for segment in sink.segments] == [2, 0]
+    assert phases(sink, 0) == [0, 1, 0, 1]
+    assert (sink.ended, sink.aborted) == (2, 0)
+
+
+def test_a_frame_that_cannot_be_coded_is_refused_and_the_stream_lives_on():
+    sink, events = PacketList(), []
+    with Pipeline(listener=events.append) as pipeline:
+        stream = pipeline.open("a", FAST, [sink])
+        stream.push(np.ones((4, 4)))
+        with pytest.raises(FrameError, match="NaN"):
+            stream.push(np.full((4, 4), np.nan))
+        stream.push(np.ones((4, 4)))
+        stream.flush(PATIENCE_S)
+        assert stream.counts == {
+            "pushed": 3,
+            "sent": 2,
+            "dropped": 0,
+            "refused": 1,
+            "failed": 0,
+        }
+    refused = [event for event in events if event.outcome is FrameOutcome.REFUSED]
+    assert len(refused) == 1
+    assert "NaN" in refused[0].detail
+    assert phases(sink, 0) == [0, 1]
+
+
+def test_a_key_frame_is_made_on_request():
+    sink = PacketList()
+    with Pipeline() as pipeline:
+        stream = pipeline.open("a", LiveOptions(n_slices=2), [sink])
+
+        def both():
+            stream.push(numbered(1), 0)
+            stream.push(numbered(2), 1)
+            stream.flush(PATIENCE_S)
+
+        both()
+        both()
+        stream.request_key(1)
+        both()
+        stream.request_key()
+        both()
+        both()
+    assert [p.key for _, p, _ in sink.sent] == [1, 1, 0, 0, 0, 1, 1, 1, 0, 0]
+    assert len(decode(sink)) == 10
