@@ -37,7 +37,7 @@ from edge_codec.runtime.pick import default_threads
 from edge_codec.runtime.shared import share
 from edge_codec.spec import MAX_SNR_LOSS_PERCENT, CineInfo, ModelId, SampleFormat, StreamSpec
 
-SOURCE_SUFFIXES = (".nii", ".nii.gz", ".npy", ".dcm")
+SOURCE_SUFFIXES = (".nii", ".nii.gz", ".npy", ".h5", ".dcm")
 MAX_FILL = 1000  # missing frames that recovery fills in, for each frame that is there
 
 # Wraps an iterable of frames: (items, number or None, what is done) -> the same items.

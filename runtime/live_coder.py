@@ -15,6 +15,7 @@ from edge_codec.codec import CHECK, Resume
 from edge_codec.engine import Mark
 from edge_codec.residual import count_fast
 from edge_codec.runtime.clock import Clock
+from edge_codec.runtime.cut_segment import CutSegment
 from edge_codec.runtime.deadline import CodedTimes, Deadline, Due
 from edge_codec.runtime.frame_event import FrameEvent
 from edge_codec.runtime.frame_pool import FrameBuffer
@@ -55,22 +56,6 @@ class MakeCoder(Protocol):
 
     def __call__(self, spec: StreamSpec, mark: Mark, resume: Resume | None = None) -> FrameCoder:
         """Return it; `resume` says where it goes on with a segment that another one began."""
-
-
-@dataclass(frozen=True, slots=True)
-class CutSegment:
-    """A segment that was cut off and is to be gone on with.
-
-    Attributes
-    ----------
-    spec : StreamSpec
-        Its description.
-    resume : Resume
-        Where it goes on.
-    """
-
-    spec: StreamSpec
-    resume: Resume
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_codec.bitstream.live import Policy
 from edge_codec.errors import FrameError, StreamError
 from edge_codec.runtime.clock import JumpWatch
+from edge_codec.runtime.cut_segment import ResumeFrom
 from edge_codec.runtime.deadline import Due
 from edge_codec.runtime.dispatch import NO_HURRY_NS, Dispatch
 from edge_codec.runtime.frame_event import FrameEvent, FrameOutcome
@@ -25,7 +26,7 @@ from edge_codec.runtime.live_coder import Coded, Job, LiveCoder
 from edge_codec.runtime.live_frame import FrameChecker
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.packet_sender import PacketSender, wait_patiently
-from edge_codec.runtime.packet_sink import PacketSink, ResumeFrom
+from edge_codec.runtime.packet_sink import PacketSink
 from edge_codec.spec import StreamSpec
 
 HORIZON = 16  # waiting frames that a coder leaves time for: a long queue is late anyway

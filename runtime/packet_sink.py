@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge_codec.bitstream.packet import Packet
-from edge_codec.codec import Resume
 from edge_codec.spec import StreamSpec
 
 
@@ -29,19 +28,6 @@ class Segment:
     stream: str
     number: int
     spec: StreamSpec
-
-
-class ResumeFrom(Protocol):
-    """What knows where a live stream was cut off: `edge_codec.runtime.stream_file.FileSink`."""
-
-    def last_spec(self, stream: str) -> StreamSpec | None:
-        """Return the description of the stream's last segment, None where there is none."""
-
-    def resume_point(self, segment: Segment) -> Resume | None:
-        """Return where the stream's last segment goes on if it is like this one, else None."""
-
-    def abort(self) -> None:
-        """Let go of the segment; never raises."""
 
 
 class PacketSink(Protocol):

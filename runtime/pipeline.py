@@ -28,6 +28,7 @@ from edge_codec.errors import SpecError, StreamError
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime.clock import Clock
 from edge_codec.runtime.coder_factory import CoderFactory
+from edge_codec.runtime.cut_segment import ResumeFrom, find_cut
 from edge_codec.runtime.dispatch import Dispatch, Listener
 from edge_codec.runtime.live_coder import LiveCoder
 from edge_codec.runtime.live_options import LiveOptions
@@ -100,6 +101,7 @@ class Pipeline:
         *,
         spec: StreamSpec | None = None,
         geometry: CineInfo | None = None,
+        resume: ResumeFrom | None = None,
     ) -> LiveStream:
         """Open a stream, load its model and warm its coder up.
 
@@ -118,6 +120,9 @@ class Pipeline:
         geometry : CineInfo, optional
             Spacing, times, rescaling and source header for derived descriptions. Its size and
             dtype are those that the coder is warmed up for; frames may have others.
+        resume : ResumeFrom, optional
+            A sink, one of `sinks`, that may hold a segment of this stream which was cut off: where
+            the first frame is of its kind, that segment goes on, with key frames.
 
         Raises
         ------
@@ -127,6 +132,8 @@ class Pipeline:
             If the pipeline is closed, or a stream of that name is open.
         EngineError
             If the model cannot be loaded.
+        SinkError
+            If what is to be gone on with cannot be read.
         """
         if not NAME.fullmatch(name):
             raise SpecError(
@@ -137,11 +144,14 @@ class Pipeline:
         make_coder = self._factory.prepare(options)
         expected = spec or _expected(options, geometry)
         times = self._factory.warm_up(make_coder, options, expected)
-        coder = LiveCoder(name, options, make_coder, self._dispatch.clock, spec, geometry)
+        cut = None if resume is None else find_cut(name, spec, resume)
+        coder = LiveCoder(name, options, make_coder, self._dispatch.clock, spec, geometry, cut)
         coder.deadline.seed(times.before_ns, times.fast_ns, times.n_voxels)
         with self._opening:
             self._check_free(name)
-            stream = LiveStream(name, options, spec, coder, sinks, self._dispatch, times.together)
+            stream = LiveStream(
+                name, options, spec, coder, sinks, self._dispatch, times.together, resume
+            )
             with self._lock:
                 self._streams.append(stream)
         self._dispatch.add(stream)

@@ -150,7 +150,7 @@ class FakeFactory:
         self.closed = False
 
     def prepare(self, options):
-        return lambda spec, mark: FakeCoder(self, spec, mark)
+        return lambda spec, mark, resume=None: FakeCoder(self, spec, mark)
 
     def warm_up(self, make_coder, options, spec):
         rows, columns = spec.info.frame_shape

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from live_samples import PacketList, frames, no_thread_is_left
+from live_samples import PacketList, all_same, frames, no_thread_is_left
 
 from edge_codec.bitstream.container import StreamReader
 from edge_codec.codec import Decoder
@@ -35,11 +35,7 @@ def read(path: Path):
     with path.open("rb") as file:
         reader = StreamReader(file)
         decoder = Decoder(reader.spec)
-        packets = list(reader.packets()) if hasattr(reader, "packets") else []
-        if not packets:
-            packets = [
-                reader.read(i % 2, i // 2) for i in range(reader.n_packets)
-            ]
+        packets = list(reader.packets())
         return [decoder.push(packet) for packet in packets], packets
 
 
@@ -80,7 +76,16 @@ def test_a_fixed_description_goes_on_to_the_end_that_it_promises(tmp_path):
         with pytest.raises(FrameError, match="slice 0 has all its 3 phases already"):
             stream.push(images[0])
     decoded, _ = read(tmp_path / "a" / "0000.ecd")
-    assert all(map(np.array_equal, decoded, images))
+    assert all_same(decoded, images)
+
+
+def test_promised_phases_are_completed_and_more_begin_the_next_file(tmp_path):
+    images, options = frames(8), replace(OPTIONS, n_phases=3)
+    record(tmp_path, images[:4], options, cut=True)
+    record(tmp_path, images[4:], options)
+    assert files(tmp_path) == ["0000.ecd", "0001.ecd"]
+    decoded, _ = read(tmp_path / "a" / "0000.ecd")
+    assert all_same(decoded, images[:6])
 
 
 def test_a_stream_without_frames_lets_go_of_its_file(tmp_path):

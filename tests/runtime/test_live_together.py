@@ -50,7 +50,7 @@ class TogetherFactory(FakeFactory):
         self.runs = []
 
     def prepare(self, options):
-        return lambda spec, mark: TogetherCoder(self, spec, mark)
+        return lambda spec, mark, resume=None: TogetherCoder(self, spec, mark)
 
 
 @pytest.fixture
