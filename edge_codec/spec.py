@@ -173,7 +173,7 @@ class StreamSpec:
     max_error : int or None
         Bound of the residual layer in stored units, 0 for lossless, None for no residual layer.
     key_interval : int
-        A frame is a key frame when its phase index is a multiple of this.
+        A frame is a key frame when its phase index is a multiple of this; others may be.
     window_low, window_high : int
         Stored values that the model's input window maps to codes 0 and `WINDOW_ONE`.
     effort : Effort

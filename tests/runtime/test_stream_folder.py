@@ -13,9 +13,7 @@ def test_names_of_streams(tmp_path: Path, name: str) -> None:
     assert stream_folder(tmp_path, name) == tmp_path / name
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", ".a", "a/b", "/a", "a\n", "x" * 65, "\u0661"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", ".a", "a/b", "/a", "a\n", "x" * 65, "\u0661"])
 def test_what_is_no_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(SinkError, match="no name for a folder"):
         stream_folder(tmp_path, name)
