@@ -1,0 +1,1 @@
+"""The browser viewer: streams, recorded or growing, on a page that this machine serves itself."""
