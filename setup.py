@@ -64,6 +64,7 @@ def extension(name: str, source: str, *flags: str) -> Extension:
             map(str, (*Path("edge_codec").glob("*/*.h"), *Path("runtime").glob("*/*.h")))
         ),
         include_dirs=["edge_codec/entropy"],
+        optional=bool(flags),  # a compiler may not know these processors
         # Contraction would make floating-point results depend on the processor; wrapping makes
         # integer overflow on hostile input defined.
         extra_compile_args=[

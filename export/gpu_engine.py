@@ -17,7 +17,6 @@ import triton
 from numpy.typing import NDArray
 
 from edge_codec.errors import EngineError
-from edge_codec.runtime.integer_chain import read_plan
 from edge_codec.kernels.aot import CompiledKernel, compile_kernel
 from edge_codec.kernels.int8_conv import layer_spec
 from edge_codec.kernels.int8_layer import unpack
@@ -25,6 +24,7 @@ from edge_codec.kernels.reference.int8_conv import int8_conv
 from edge_codec.kernels.spec import KernelSpec
 from edge_codec.runtime.device import StoredKernel
 from edge_codec.runtime.gpu_engine import GpuEngine, GpuLayer, read_engine, write_engine
+from edge_codec.runtime.integer_chain import read_plan
 from edge_codec.runtime.integer_reference import IntegerReference
 
 Compiler = Callable[[KernelSpec, int], CompiledKernel]

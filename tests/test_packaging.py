@@ -59,9 +59,9 @@ def test_every_tracked_file_is_in_the_wheel_once(wheel):
 
 def test_the_native_coders_are_in_the_wheel(wheel):
     native = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
-    expected = {"_lookup", "_rans", "_residual", "_tokens"}
+    expected = {"_frame", "_int8", "_lookup", "_rans", "_residual", "_tokens"}
     if platform.machine() in ("x86_64", "AMD64"):
-        expected.add("_residual_avx2")
+        expected |= {"_residual_avx2", "_residual_avx512"}
     assert {name.split("/")[-1].split(".")[0] for name in native} == expected
 
 

@@ -38,6 +38,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     """Look, try the networks on every backend, and print."""
+    from edge_codec.runtime.native_backend import levels
     from edge_codec.runtime.pick import available, default_threads
 
     fields: dict[str, object] = {
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "threads_per_frame": default_threads(),
         "native_coders": _try_native(),
+        "native_engine": f"int8 with {', '.join(levels())}",
     }
     for package in ("numpy", "onnxruntime", "nibabel", "pydicom", *OPTIONAL):
         fields[package] = _version(package)

@@ -90,11 +90,13 @@ static int pack(layer *l, const int8_t *weights, const int32_t *bias, const int3
     return 1;
 }
 
+#if defined(__x86_64__)
 static int exceeds(const Py_buffer *weights, int largest) {
     for (Py_ssize_t i = 0; i < weights->len; i++)
         if (abs(((const int8_t *)weights->buf)[i]) > largest) return 1;
     return 0;
 }
+#endif
 
 /* Read one layer; returns 0 with an exception set. */
 static int read_layer(layer *l, PyObject *tuple, int level) {
