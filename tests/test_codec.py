@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import edge_codec.codec
+import edge_codec.codec.encoder
+import edge_codec.codec.samples
 from edge_codec.bitstream.packet import LayerId
 from edge_codec.codec import Decoder, Encoder, coded_dtype
 from edge_codec.errors import BitstreamError, EngineError, FrameError, SpecError
@@ -138,7 +139,7 @@ class TestRefusals:
     def test_a_slice_that_failed_halfway(self, monkeypatch):
         encoder = Encoder(spec_for(self.frames))
         encoder.push(self.frames[0])
-        monkeypatch.setattr(edge_codec.codec, "frame_check", lambda frame: 1 / 0)
+        monkeypatch.setattr(edge_codec.codec.encoder, "frame_check", lambda frame: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             encoder.push(self.frames[1])
         monkeypatch.undo()
@@ -146,7 +147,7 @@ class TestRefusals:
             encoder.push(self.frames[1])
 
     def test_too_many_large_slices_at_once(self, monkeypatch):
-        monkeypatch.setattr(edge_codec.codec, "MAX_OPEN_VOXELS", 3 * 48 * 48)
+        monkeypatch.setattr(edge_codec.codec.samples, "MAX_OPEN_VOXELS", 3 * 48 * 48)
         info = CineInfo(5, 2, 16, 16, dtype=self.frames.dtype)
         spec = replace(spec_for(self.frames), info=info)
         encoder, decoder = Encoder(spec), Decoder(spec)

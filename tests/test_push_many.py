@@ -111,7 +111,7 @@ def test_a_frame_that_fails_halfway_fails_its_slices(model, monkeypatch):
     spec = make_spec(model=ModelId.VQVAE, max_error=None)
     encoder, frames = Encoder(spec, model), make_frames(spec)[0]
     with monkeypatch.context() as patch:
-        patch.setattr("edge_codec.codec.encode_frames", lambda *_: 1 // 0)
+        patch.setattr("edge_codec.codec.encoder.encode_frames", lambda *_: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             encoder.push_many([(0, frames[0]), (2, frames[2])])
     with pytest.raises(FrameError, match="slice 2 failed"):

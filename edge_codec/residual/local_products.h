@@ -159,7 +159,9 @@ static void sum_products(const int16_t *feature, size_t columns, int log_side, s
     const size_t blocks = ((columns - 1) >> log_side) + 1, depth = rows << (log_side - 1);
     product_call p = {feature, feature_size(columns, log_side, rows), depth, out, out_stride, {0}};
     for (size_t first = 0; first < blocks; first += ABREAST) {
-        for (size_t k = 0; k < ABREAST; k++) p.inside[k] = first + k < blocks ? -1 : 0;
+        pairs inside = {0};
+        for (size_t k = 0; k < ABREAST; k++) inside[k] = first + k < blocks ? -1 : 0;
+        p.inside = inside;
         int i = 0;
         for (; i + 4 <= n; i += 4) sum_features_of(&p, i, 4);
         switch (n - i) {

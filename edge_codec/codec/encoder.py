@@ -1,16 +1,8 @@
-"""Frame <-> packet: the way of one frame through the codec, straight line, no I/O, no threads.
-
-Encoding: samples -> base layer (tokens) -> residual against the base -> packet.
-Decoding: the same words from right to left. Each layer's payload starts with the CRC-32 of the
-frame it decodes to, so that a machine whose arithmetic differs is found out at the first frame
-instead of showing a wrong heart.
-"""
+"""Frame -> packet: samples -> base layer (tokens) -> residual against the base -> packet."""
 
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,96 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_codec.base import _frame
-from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel, encode_frames
+from edge_codec.base.vqvae import VqvaeModel, encode_frames
 from edge_codec.bitstream.packet import LayerId, Packet
+from edge_codec.codec.samples import CHECK, base_coder, check_open, frame_check, is_key, to_samples
 from edge_codec.engine import Mapper, Mark, no_mark
-from edge_codec.errors import (
-    BitstreamError,
-    EdgeCodecError,
-    EngineError,
-    FrameError,
-    SpecError,
-)
+from edge_codec.errors import EngineError, FrameError, SpecError
 from edge_codec.noise import allowed_variance
-from edge_codec.residual import ResidualDecoder, ResidualEncoder
-from edge_codec.spec import ModelId, StreamSpec
-
-CHECK = struct.Struct("<I")
-
-# Voxels of all slices that are in work at once; each takes up to some 200 bytes of state, and each
-# row and column as much as 32 voxels more.
-MAX_OPEN_VOXELS = 1 << 24
-SIDE_COST = 32
-
-
-def frame_check(samples: NDArray[np.uint32]) -> int:
-    """Return the CRC-32 of a decoded frame's samples as little-endian uint32."""
-    data = np.ascontiguousarray(samples, dtype="<u4").data
-    return _frame.crc32(data) if _frame.has_clmul() else zlib.crc32(data)
-
-
-def is_key(spec: StreamSpec, phase_index: int) -> bool:
-    """Whether the frame of this phase must be decodable on its own; others may be."""
-    return phase_index % spec.key_interval == 0
-
-
-def to_samples(
-    frame: NDArray[Any], spec: StreamSpec, out: NDArray[np.uint32] | None = None
-) -> NDArray[np.uint32]:
-    """Check a frame against its stream and return its samples, uint32, stored value minus `low`.
-
-    Parameters
-    ----------
-    frame : ndarray, shape (rows, columns), integer
-    spec : StreamSpec
-    out : ndarray, shape (rows, columns), uint32, optional
-        Takes the samples, in place of new memory.
-
-    Raises
-    ------
-    FrameError
-        If shape or dtype do not fit, or a voxel lies outside `spec.low..spec.high`.
-    """
-    if frame.shape != spec.info.frame_shape:
-        raise FrameError(f"frame is {frame.shape}, the stream holds {spec.info.frame_shape}")
-    if frame.dtype.kind not in "iu":
-        raise FrameError(f"frame is {frame.dtype}; push the stored integers")
-    low, high = int(frame.min()), int(frame.max())
-    if low < spec.low or high > spec.high:
-        raise FrameError(
-            f"frame has voxels {low}..{high}, the stream was opened for {spec.low}..{spec.high}; "
-            "open it with wider bounds"
-        )
-    # Arithmetic modulo 2**32 is exact, since the difference is known to fit.
-    offset = np.uint32(spec.low & 0xFFFFFFFF)
-    samples: NDArray[np.uint32] = np.subtract(
-        frame, offset, out=out, dtype=np.uint32, casting="unsafe"
-    )
-    return samples
-
-
-def from_samples(samples: NDArray[np.uint32], spec: StreamSpec) -> NDArray[Any]:
-    """Return the stored integers of decoded samples: the inverse of `to_samples`."""
-    coded = coded_dtype(spec)
-    if coded.itemsize <= 4:
-        # Modulo 2**32, and the cast takes the low bits: exact, since the value is known to fit.
-        return (samples + np.uint32(spec.low & 0xFFFFFFFF)).astype(coded)
-    wide = samples.astype(np.uint64) + np.uint64(spec.low & 0xFFFFFFFFFFFFFFFF)
-    return wide.view(coded)
-
-
-def coded_dtype(spec: StreamSpec) -> np.dtype[Any]:
-    """Integer dtype of the frames that go in and come out: the source's, int32 for floats."""
-    return spec.info.dtype if spec.info.dtype.kind in "iu" else np.dtype(np.int32)
-
-
-def _base_coder(spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper) -> VqvaeCoder | None:
-    if spec.model is ModelId.NONE:
-        return None
-    if model is None:
-        raise SpecError(f"the stream needs model '{spec.model.name.lower()}'; pass it loaded")
-    return VqvaeCoder(model, spec, mapper)
+from edge_codec.residual import ResidualEncoder
+from edge_codec.spec import StreamSpec
 
 
 class _EncoderSlice:
@@ -116,7 +26,7 @@ class _EncoderSlice:
     def __init__(
         self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper, next_phase: int
     ) -> None:
-        self.base = _base_coder(spec, model, mapper)
+        self.base = base_coder(spec, model, mapper)
         self.residual: ResidualEncoder | None = None
         if spec.max_error is not None:
             span, with_base = spec.high - spec.low, self.base is not None
@@ -132,23 +42,6 @@ class _EncoderSlice:
         self.decoded: NDArray[np.uint32] | None = None
         if self.residual is not None:
             self.decoded = np.empty(spec.info.frame_shape, np.uint32)
-
-
-class _DecoderSlice:
-    """Decoding state of one slice."""
-
-    def __init__(
-        self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper, preview: bool
-    ) -> None:
-        self.base = _base_coder(spec, model, mapper)
-        self.residual: ResidualDecoder | None = None
-        if spec.max_error is not None and not preview:
-            span, with_base = spec.high - spec.low, self.base is not None
-            rows, columns = spec.info.frame_shape
-            self.residual = ResidualDecoder(
-                rows, columns, span, spec.max_error, with_base, mapper, spec.effort
-            )
-        self.next_phase: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,24 +259,13 @@ class Encoder:
         if slice_index in self._finished:
             raise FrameError(f"slice {slice_index} has all its phases already")
         if slice_index not in self._slices:
-            _check_open(len(self._slices), self.spec, SpecError)
+            check_open(len(self._slices), self.spec, SpecError)
             self._slices[slice_index] = _EncoderSlice(
                 self.spec, self._model, self._map, self._next_phases.get(slice_index, 0)
             )
         if self._slices[slice_index].failed:
             raise FrameError(f"an earlier frame of slice {slice_index} failed; begin a new stream")
         return self._slices[slice_index]
-
-
-def _check_open(n_open: int, spec: StreamSpec, error: type[EdgeCodecError]) -> None:
-    """Bound the memory of slices that are in work at once."""
-    rows, columns = spec.info.frame_shape
-    size = (rows + SIDE_COST) * (columns + SIDE_COST)
-    if n_open and (n_open + 1) * size > MAX_OPEN_VOXELS:
-        raise error(
-            f"{n_open + 1} slices of {rows}x{columns} voxels in work at once exceed the limit of "
-            f"{MAX_OPEN_VOXELS} voxels; code the slices in streams of their own"
-        )
 
 
 def _encode_residual(
@@ -428,109 +310,3 @@ def _variance_within(bound: int, samples: NDArray[np.uint32], decoded: NDArray[n
             f"the coded frame breaks its bound of {bound}; this is a defect, report it"
         )
     return float(np.square(error.astype(np.float64)).mean())
-
-
-class Decoder:
-    """Turns packets back into frames.
-
-    Parameters
-    ----------
-    spec : StreamSpec
-        From the stream's header.
-    model : VqvaeModel, optional
-        Loaded model, where `spec.model` is not `NONE`.
-    preview : bool
-        Decode the base layer only.
-    mapper : callable
-        As for `Encoder`.
-    """
-
-    def __init__(
-        self,
-        spec: StreamSpec,
-        model: VqvaeModel | None = None,
-        preview: bool = False,
-        mapper: Mapper = map,
-    ) -> None:
-        if preview and spec.model is ModelId.NONE:
-            raise SpecError("the stream has no base layer to preview; decode it whole")
-        self.spec = spec
-        self._model = model
-        self._preview = preview
-        self._map = mapper
-        self._slices: dict[int, _DecoderSlice] = {}
-
-    def push(self, packet: Packet) -> NDArray[Any]:
-        """Decode one packet.
-
-        Packets of one slice must come in the order of their phases; decoding may begin or begin
-        again at any key frame.
-
-        Returns
-        -------
-        ndarray, shape (rows, columns), integer
-            The stored values, dtype `coded_dtype(spec)`.
-
-        Raises
-        ------
-        BitstreamError
-            If the packet is damaged, lacks a layer, or a packet before it is missing.
-        EngineError
-            If this machine's arithmetic gives another frame than the encoder's did.
-        """
-        state = self._state(packet)
-        base = None
-        if state.base is not None:
-            check, payload = _split(packet, LayerId.BASE)
-            base = state.base.decode(payload, packet.key)
-            _compare(base, check, packet, LayerId.BASE)
-        decoded = base
-        if state.residual is not None:
-            check, payload = _split(packet, LayerId.RESIDUAL)
-            decoded = state.residual.decode(payload, base, packet.key)
-            _compare(decoded, check, packet, LayerId.RESIDUAL)
-        if decoded is None:
-            raise BitstreamError("the stream has neither a base nor a residual layer")
-        state.next_phase = packet.phase_index + 1
-        if state.next_phase == self.spec.info.n_phases:
-            del self._slices[packet.slice_index]
-        return from_samples(decoded, self.spec)
-
-    def _state(self, packet: Packet) -> _DecoderSlice:
-        """Return the slice's state, and refuse a packet that does not continue it."""
-        if packet.slice_index >= self.spec.info.n_slices:
-            raise BitstreamError(f"packet for slice {packet.slice_index} is outside the stream")
-        if 0 < self.spec.info.n_phases <= packet.phase_index:
-            raise BitstreamError(f"packet for phase {packet.phase_index} is outside the stream")
-        if not packet.key and is_key(self.spec, packet.phase_index):
-            raise BitstreamError(f"phase {packet.phase_index} must be a key frame and is none")
-        state = self._slices.get(packet.slice_index)
-        if packet.key:
-            self._slices.pop(packet.slice_index, None)
-            _check_open(len(self._slices), self.spec, BitstreamError)
-            state = _DecoderSlice(self.spec, self._model, self._map, self._preview)
-            self._slices[packet.slice_index] = state
-        if state is None or (not packet.key and state.next_phase != packet.phase_index):
-            self._slices.pop(packet.slice_index, None)
-            raise BitstreamError(
-                f"slice {packet.slice_index} phase {packet.phase_index}: the packet before it is "
-                "missing; decoding can begin again at the next key frame"
-            )
-        state.next_phase = None  # until this packet is decoded, nothing can follow it
-        return state
-
-
-def _split(packet: Packet, layer: LayerId) -> tuple[int, bytes]:
-    """Return a layer's checksum and coded payload."""
-    payload = packet.layers.get(layer)
-    if payload is None or len(payload) < CHECK.size:
-        raise BitstreamError(f"packet {packet.sequence} lacks its {layer.name.lower()} layer")
-    return CHECK.unpack_from(payload)[0], payload[CHECK.size :]
-
-
-def _compare(frame: NDArray[np.uint32], check: int, packet: Packet, layer: LayerId) -> None:
-    if frame_check(frame) != check:
-        raise EngineError(
-            f"packet {packet.sequence}, {layer.name.lower()} layer: the decoded frame is not the "
-            "one that was encoded; run `edge-codec doctor`, and try `--backend onnxruntime`"
-        )

@@ -1,0 +1,104 @@
+"""What encoder and decoder share: samples of frames, their checks, and the bounds of both."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_codec.base import _frame
+from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel
+from edge_codec.engine import Mapper
+from edge_codec.errors import EdgeCodecError, FrameError, SpecError
+from edge_codec.spec import ModelId, StreamSpec
+
+CHECK = struct.Struct("<I")
+
+# Voxels of all slices that are in work at once; each takes up to some 200 bytes of state, and each
+# row and column as much as 32 voxels more.
+MAX_OPEN_VOXELS = 1 << 24
+SIDE_COST = 32
+
+
+def frame_check(samples: NDArray[np.uint32]) -> int:
+    """Return the CRC-32 of a decoded frame's samples as little-endian uint32."""
+    data = np.ascontiguousarray(samples, dtype="<u4").data
+    return _frame.crc32(data) if _frame.has_clmul() else zlib.crc32(data)
+
+
+def is_key(spec: StreamSpec, phase_index: int) -> bool:
+    """Whether the frame of this phase must be decodable on its own; others may be."""
+    return phase_index % spec.key_interval == 0
+
+
+def to_samples(
+    frame: NDArray[Any], spec: StreamSpec, out: NDArray[np.uint32] | None = None
+) -> NDArray[np.uint32]:
+    """Check a frame against its stream and return its samples, uint32, stored value minus `low`.
+
+    Parameters
+    ----------
+    frame : ndarray, shape (rows, columns), integer
+    spec : StreamSpec
+    out : ndarray, shape (rows, columns), uint32, optional
+        Takes the samples, in place of new memory.
+
+    Raises
+    ------
+    FrameError
+        If shape or dtype do not fit, or a voxel lies outside `spec.low..spec.high`.
+    """
+    if frame.shape != spec.info.frame_shape:
+        raise FrameError(f"frame is {frame.shape}, the stream holds {spec.info.frame_shape}")
+    if frame.dtype.kind not in "iu":
+        raise FrameError(f"frame is {frame.dtype}; push the stored integers")
+    low, high = int(frame.min()), int(frame.max())
+    if low < spec.low or high > spec.high:
+        raise FrameError(
+            f"frame has voxels {low}..{high}, the stream was opened for {spec.low}..{spec.high}; "
+            "open it with wider bounds"
+        )
+    # Arithmetic modulo 2**32 is exact, since the difference is known to fit.
+    offset = np.uint32(spec.low & 0xFFFFFFFF)
+    samples: NDArray[np.uint32] = np.subtract(
+        frame, offset, out=out, dtype=np.uint32, casting="unsafe"
+    )
+    return samples
+
+
+def from_samples(samples: NDArray[np.uint32], spec: StreamSpec) -> NDArray[Any]:
+    """Return the stored integers of decoded samples: the inverse of `to_samples`."""
+    coded = coded_dtype(spec)
+    if coded.itemsize <= 4:
+        # Modulo 2**32, and the cast takes the low bits: exact, since the value is known to fit.
+        return (samples + np.uint32(spec.low & 0xFFFFFFFF)).astype(coded)
+    wide = samples.astype(np.uint64) + np.uint64(spec.low & 0xFFFFFFFFFFFFFFFF)
+    return wide.view(coded)
+
+
+def coded_dtype(spec: StreamSpec) -> np.dtype[Any]:
+    """Integer dtype of the frames that go in and come out: the source's, int32 for floats."""
+    return spec.info.dtype if spec.info.dtype.kind in "iu" else np.dtype(np.int32)
+
+
+def base_coder(spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper) -> VqvaeCoder | None:
+    """Return the coder of one slice's base layer, None in a stream without."""
+    if spec.model is ModelId.NONE:
+        return None
+    if model is None:
+        raise SpecError(f"the stream needs model '{spec.model.name.lower()}'; pass it loaded")
+    return VqvaeCoder(model, spec, mapper)
+
+
+def check_open(n_open: int, spec: StreamSpec, error: type[EdgeCodecError]) -> None:
+    """Bound the memory of slices that are in work at once."""
+    rows, columns = spec.info.frame_shape
+    size = (rows + SIDE_COST) * (columns + SIDE_COST)
+    if n_open and (n_open + 1) * size > MAX_OPEN_VOXELS:
+        raise error(
+            f"{n_open + 1} slices of {rows}x{columns} voxels in work at once exceed the limit of "
+            f"{MAX_OPEN_VOXELS} voxels; code the slices in streams of their own"
+        )
