@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 # Applies a function to each item, in order: `map`, or an executor's.
 Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
-# Told of each step of a frame as it ends ("normalize", "infer", "code"), to measure where time goes.
+# Told of each step of a frame ("normalize", "infer", "code") as it ends.
 Mark = Callable[[str], None]
 
 
