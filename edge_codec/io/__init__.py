@@ -1,4 +1,4 @@
-"""Files of cine MRI: NIfTI, DICOM and npy, read and written frame by frame.
+"""Files of cine MRI: NIfTI, DICOM, npy and ISMRMRD, read and written frame by frame.
 
 Only the library that a file needs is imported, and only when it is opened.
 """
@@ -15,7 +15,7 @@ from edge_codec.spec import StreamSpec
 
 __all__ = ["FrameSink", "FrameSource", "SourceFrame", "open_sink", "open_source"]
 
-_SUPPORTED = ".nii, .nii.gz, .npy, .dcm, or a folder of DICOM files"
+_SUPPORTED = ".nii, .nii.gz, .npy, .h5 (ISMRMRD), .dcm, or a folder of DICOM files"
 _PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
@@ -26,9 +26,10 @@ def open_source(path: str | os.PathLike[str], *, series: str | None = None) -> F
     Parameters
     ----------
     path : path
-        `.nii`, `.nii.gz`, `.npy`, a DICOM file, or a folder with the files of a DICOM series.
+        `.nii`, `.nii.gz`, `.npy`, `.h5` of ISMRMRD, a DICOM file, or a folder with the files of a
+        DICOM series.
     series : str, optional
-        SeriesInstanceUID, where a folder holds several.
+        SeriesInstanceUID, where a folder holds several; group of images, where a `.h5` does.
 
     Raises
     ------
@@ -43,6 +44,10 @@ def open_source(path: str | os.PathLike[str], *, series: str | None = None) -> F
         raise SourceError(f"{path}: .hdr/.img pairs are not supported; convert it to one .nii file")
     is_nifti = name.endswith((".nii", ".nii.gz"))
     is_npy = name.endswith(".npy")
+    if name.endswith(".h5") and not path.is_dir():
+        from edge_codec.io.mrd import MrdSource
+
+        return MrdSource(path, series)
     if path.is_dir() or not (is_nifti or is_npy):
         if not path.is_dir() and not name.endswith(_DICOM_SUFFIXES) and not _is_dicom(path):
             raise SourceError(f"{path} is of an unknown kind; supported are {_SUPPORTED}")
@@ -50,7 +55,7 @@ def open_source(path: str | os.PathLike[str], *, series: str | None = None) -> F
 
         return DicomSource(path, series)
     if series is not None:
-        raise SourceError(f"{path} is not DICOM; a series can be chosen in DICOM only")
+        raise SourceError(f"{path} is no DICOM or .h5; a series can be chosen in DICOM only")
     if is_nifti:
         from edge_codec.io.nifti import NiftiSource
 
@@ -72,8 +77,8 @@ def open_sink(
     Parameters
     ----------
     path : path
-        `.nii`, `.nii.gz`, `.npy`, `.dcm`; a name without suffix, or one that ends in a slash, is a
-        DICOM folder.
+        `.nii`, `.nii.gz`, `.npy`, `.h5`, `.dcm`; a name without suffix, or one that ends in a
+        slash, is a DICOM folder.
     spec : StreamSpec
         Stream that the frames come from, with the number of phases known.
     force : bool
@@ -99,6 +104,10 @@ def open_sink(
         from edge_codec.io.npy import NpySink
 
         return NpySink(path, spec, force=force)
+    if not is_folder and name.endswith(".h5"):
+        from edge_codec.io.mrd import MrdSink
+
+        return MrdSink(path, spec, force=force)
     if is_folder or path.is_dir() or not path.suffix or name.endswith(_DICOM_SUFFIXES):
         from edge_codec.io.dicom_write import open_dicom_sink
 

@@ -130,5 +130,10 @@ def test_a_clock_that_is_slowed_down_does_not_jump():
     for drift_ns in (0, 50_000_000, 50_000_000, -150_000_000, 0, 101_000_000):
         now["monotonic"] += 10**9
         now["unix"] += 10**9 + drift_ns
-        jumps.append(watch.read()[1])
+        jumps.append(watch.read(0)[1])
     assert jumps == [False, False, False, True, False, True]
+
+
+def test_an_instant_is_told_by_the_wall_clock():
+    watch = JumpWatch(Clock(lambda: 500, lambda: 10**18))
+    assert watch.read(300) == (10**18 - 200, False)
