@@ -137,6 +137,7 @@ def server_context(cert: Path, key: Path) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # costs a server far more than a client
     try:
         # Without a password callback OpenSSL would ask on the terminal and wait for ever.
         context.load_cert_chain(cert, key, password=lambda: b"")
@@ -182,9 +183,22 @@ def parse_address(text: str) -> tuple[str, int]:
     if bracketed:
         host = host[1:-1]
     number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
-    if not colon or not 0 <= number <= 65535 or (":" in host and not bracketed):
+    if (
+        not colon
+        or not 0 <= number <= 65535
+        or (":" in host and not bracketed)
+        or not _is_name(host)
+    ):
         raise SpecError(f"address {text!r}: give HOST:PORT, for example 127.0.0.1:9002")
     return host, number
+
+
+def _is_name(host: str) -> bool:
+    try:
+        host.encode("idna")  # as the socket module does, where it would end in no OSError
+    except UnicodeError:
+        return False
+    return "\0" not in host
 
 
 def is_loopback(host: str) -> bool:

@@ -40,9 +40,15 @@ class JumpWatch:
         self._clock = clock
         self._offset_ns: int | None = None
 
-    def read(self) -> tuple[int, bool]:
-        """Return the wall clock's time, and whether it was set since the last call."""
-        unix_ns = self._clock.unix_ns()
-        offset_ns = unix_ns - self._clock.monotonic_ns()
+    def read(self, instant_ns: int) -> tuple[int, bool]:
+        """Tell what the wall clock shows at an instant of the monotonic one.
+
+        Returns
+        -------
+        (int, bool)
+            Its time, and whether it was set since the last call.
+        """
+        offset_ns = self._clock.unix_ns() - self._clock.monotonic_ns()
         before, self._offset_ns = self._offset_ns, offset_ns
-        return unix_ns, before is not None and abs(offset_ns - before) > self.LIMIT_NS
+        jumped = before is not None and abs(offset_ns - before) > self.LIMIT_NS
+        return offset_ns + instant_ns, jumped

@@ -120,8 +120,8 @@ class Deadline:
         self._before = RecentMaximum(guess)  # normalize and infer
         self._fast = RecentMaximum(guess)  # coding the residual layer as FAST
         self._after = RecentMaximum(guess)  # pack, hand over and send
-        self._vain = 0  # attempts in a row that did not get done on the upper rung
-        self._skip = 0  # frames that are not to try it
+        self._skip = 0  # frames that are not to try the upper rung
+        self._next_skip = 0  # as many after the next vain attempt
         self._n_voxels = 0
 
     def seed(self, before_ns: int, fast_ns: int, n_voxels: int) -> None:
@@ -136,7 +136,7 @@ class Deadline:
             factor = n_voxels / self._n_voxels
             self._before.scale(factor)
             self._fast.scale(factor)
-            self._vain = self._skip = 0
+            self._skip = self._next_skip = 0
         self._n_voxels = n_voxels
 
     def due(self, acquired_ns: int) -> Due | None:
@@ -178,22 +178,18 @@ class Deadline:
         """Take the times of a coded frame into account."""
         self._before.add(times.before_ns)
         if not times.fast_bands:
-            self._vain = 0
+            self._next_skip = 0
         elif times.give_up_ns is not None:
             fast_ns = min(times.code_ns, times.end_ns - times.give_up_ns)
             if times.fast_bands == times.bands:
                 self._fast.add(fast_ns)
-                if times.give_up_ns:
-                    self._vain += 1
-                    self._skip = min((1 << (self._vain - 1)) - 1, MOST_SKIPPED)
+                # Frames that were coded together have one instant: for most of them it was over.
+                if times.give_up_ns > times.end_ns - times.code_ns:
+                    self._skip = self._next_skip
+                    self._next_skip = min(2 * self._next_skip + 1, MOST_SKIPPED)
             elif fast_ns > self._fast.value_ns:  # all of them would have taken longer still
                 self._fast.add(fast_ns)
 
     def learn_sending(self, after_ns: int) -> None:
         """Take into account how long a frame took from its coder's end to its last sink."""
         self._after.add(after_ns)
-
-    @property
-    def reserve_ns(self) -> int:
-        """How much time is kept for FAST and what comes after it."""
-        return round(MARGIN * (self._fast.value_ns + self._after.value_ns)) + SLACK_NS

@@ -103,13 +103,9 @@ class Dispatch:
 
     def report(self, events: Sequence[FrameEvent]) -> None:
         """Tell the listener, who must not be told with the lock held."""
-        if self._listener is None:
-            return
-        try:
+        if self._listener is not None:
             for event in events:
-                self._listener(event)
-        except Exception:  # what is wrong with a listener must not end a stream
-            logger.exception("a listener failed on one of these frames: %s", events)
+                _tell(self._listener, event)
 
     def _most_urgent(self) -> Lane | None:
         ready = [lane for lane in self._lanes if lane.ready]
@@ -121,6 +117,13 @@ class Dispatch:
             return [due for lane in self._lanes for due in lane.dues()]
         dues = sorted((due for lane in self._lanes for due in lane.dues()), key=_by_deadline)
         return dues[self._workers - 1 :: self._workers]
+
+
+def _tell(listener: Listener, event: FrameEvent) -> None:
+    try:
+        listener(event)
+    except Exception:  # what is wrong with a listener must not end a stream
+        logger.exception("a listener failed on a frame: %s", event)
 
 
 def _by_deadline(due: Due) -> int:

@@ -91,7 +91,12 @@ class FramePool:
                 return self._free.pop()
             self.made += 1
             size = self._size
-        buffer = FrameBuffer(size)
+        try:
+            buffer = FrameBuffer(size)
+        except BaseException:  # no memory: it is not lent
+            with self._lock:
+                self._lent -= 1
+            raise
         if not buffer.locked and not self._told:
             self._told = True
             logger.info(

@@ -40,6 +40,7 @@ class FrameQueue:
         self._pushed: Counter[int] = Counter()
         self._dropped: Counter[int] = Counter()
         self._keys: set[int] = set()
+        self._jumped = False  # the wall clock, before a frame that was dropped
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -68,10 +69,14 @@ class FrameQueue:
         """Copy a frame that room is kept for into a buffer; without the lock."""
         samples = frame.samples
         buffer = self.pool.take(samples.nbytes)
-        shape = (samples.shape[0], samples.shape[1])
-        view = buffer.view(shape, samples.dtype.newbyteorder("="))
-        np.copyto(view, samples)
-        return replace(frame, samples=view), buffer
+        try:
+            shape = (samples.shape[0], samples.shape[1])
+            view = buffer.view(shape, samples.dtype.newbyteorder("="))
+            np.copyto(view, samples)
+            return replace(frame, samples=view), buffer
+        except BaseException:
+            self.pool.give_back(buffer)
+            raise
 
     def put(self, job: Job) -> None:
         """Use the room that was kept."""
@@ -79,8 +84,12 @@ class FrameQueue:
         self._pushed[job.event.slice_index] += 1
         self._jobs.append(job)
 
+    def give_up_room(self) -> None:
+        """Give up the room that was kept for a frame that was not copied."""
+        self.copying -= 1
+
     def discard(self, job: Job) -> None:
-        """Give up the room that was kept."""
+        """Give up the room that was kept, and the copy in it."""
         self.copying -= 1
         self.pool.give_back(job.buffer)
 
@@ -96,6 +105,8 @@ class FrameQueue:
         job.dropped = self._dropped.pop(slice_index, 0)
         job.key = slice_index in self._keys
         self._keys.discard(slice_index)
+        job.clock_jumped |= self._jumped
+        self._jumped = False
         return job
 
     def drop_oldest(self) -> FrameEvent:
@@ -104,6 +115,7 @@ class FrameQueue:
         self.pool.give_back(job.buffer)
         self._pushed[job.event.slice_index] -= 1
         self._dropped[job.event.slice_index] += 1
+        self._jumped |= job.clock_jumped
         return job.event
 
     def clear(self) -> list[FrameEvent]:

@@ -84,14 +84,22 @@ class FrameChecker:
         if not 0 <= slice_index < self._n_slices:
             raise FrameError(f"slice {slice_index} of a stream of {self._n_slices} slices")
         frame = np.asarray(frame)
+        if self._spec is not None:
+            return self._check_fixed(frame, self._spec, slice_index, phase_index)
         checked = check_frame(frame, self._lossless, frame.dtype in self._ordered)
         if checked.sample_format is SampleFormat.FLOAT32_ORDERED:
             # From now on, or whole numbers in between would begin a segment each.
             self._ordered.add(frame.dtype)
-        if self._spec is not None:
-            check_fit(checked, self._spec)
-            if 0 < self._spec.info.n_phases <= phase_index:
-                raise FrameError(f"slice {slice_index} has all its {phase_index} phases already")
+        return checked
+
+    def _check_fixed(
+        self, frame: NDArray[Any], spec: StreamSpec, slice_index: int, phase_index: int
+    ) -> LiveFrame:
+        ordered = spec.info.sample_format is SampleFormat.FLOAT32_ORDERED
+        checked = check_frame(frame, self._lossless, ordered)
+        check_fit(checked, spec)
+        if 0 < spec.info.n_phases <= phase_index:
+            raise FrameError(f"slice {slice_index} has all its {phase_index} phases already")
         return checked
 
 
@@ -106,7 +114,8 @@ def check_frame(frame: NDArray[Any], lossless: bool, ordered: bool = False) -> L
     lossless : bool
         Whether the stream can hold floats by the order of their bits.
     ordered : bool
-        Hold floats so even if these are whole numbers, as an earlier frame was not.
+        Hold floats so even if these are whole numbers, as an earlier frame was not, unless they are
+        not exact as float32.
 
     Raises
     ------
@@ -164,7 +173,7 @@ def _float_format(frame: NDArray[Any], lossless: bool, ordered: bool) -> SampleF
         sample_format = choose_format([frame], frame.dtype)
     except SourceError as error:
         raise FrameError(f"frame cannot be coded: {error}") from error
-    if ordered:
+    if ordered and (frame.astype(np.float32) == frame).all():
         sample_format = SampleFormat.FLOAT32_ORDERED
     if sample_format is SampleFormat.FLOAT32_ORDERED and not lossless:
         raise FrameError(

@@ -85,7 +85,7 @@ class LiveOptions:
 
 
 def parse_policy(name: str) -> Policy:
-    """Return the policy named on the command line: 'strict-lossless', 'adaptive', 'drop-oldest'.
+    """Return the policy named on the command line: 'none', 'strict-lossless', 'adaptive', ...
 
     Raises
     ------

@@ -3,8 +3,8 @@
 A file is read once for its range of values before it is coded; the future of a live stream cannot
 be. So bounds are a power of two with room for values twice as large. They cost nearly nothing, as
 the coder learns the values' distribution, and where a later frame exceeds them a new segment
-begins, whose first frame is a key frame. Bounds at least double then: there can be few such
-segments.
+begins, whose first frame is a key frame. Bounds at least double then, up to 32 bits: there can be
+few such segments, unless values wander over more than 32 bits.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from edge_codec.runtime.live_frame import LiveFrame
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.spec import CineInfo, ModelId, StreamSpec
 
+MAX_SPAN = (1 << 32) - 1
 LEAST_HIGH = 255  # a first frame may be empty
 
 
@@ -52,8 +53,8 @@ def make_segment_spec(
     low, high = bounds_with_room(frame)
     if before is not None and replace(before.info, n_phases=info.n_phases) == info:
         low, high = min(low, before.low), max(high, before.high)
-    if high - low >= 1 << 32:
-        low, high = frame.low, frame.high
+    if high - low > MAX_SPAN:
+        low, high = _widest_bounds(frame)
     window_low, window_high = _window(frame.samples)
     hashes = () if options.model is ModelId.NONE else load_manifest(options.model).decoding_hashes()
     return StreamSpec(
@@ -79,6 +80,14 @@ def bounds_with_room(frame: LiveFrame) -> tuple[int, int]:
     high = (1 << max(2 * frame.high, LEAST_HIGH).bit_length()) - 1
     low = -(1 << (-2 * frame.low - 1).bit_length()) if frame.low < 0 else 0
     return max(low, int(limits.min)), min(high, int(limits.max))
+
+
+def _widest_bounds(frame: LiveFrame) -> tuple[int, int]:
+    """Return bounds as far apart as they may be, with the frame's values in the middle."""
+    limits = np.iinfo(frame.samples.dtype)
+    spare = MAX_SPAN - (frame.high - frame.low)
+    low = max(frame.low - spare // 2, int(limits.min))
+    return low, min(low + MAX_SPAN, int(limits.max))
 
 
 def _make_info(

@@ -82,10 +82,8 @@ class LiveStream:
         self._working = 0
         self._counts: Counter[FrameOutcome] = Counter()
         self._pushed = 0
-        self._closing = False
-        self._closed = False
-        self._cancelled = False
-        self._cause: Exception | None = None
+        self._closing = self._closed = self._cancelled = False
+        self._cause: BaseException | None = None
         self._told = False
         self._sender = PacketSender(
             name, sinks, dispatch.lock, dispatch.clock, self._on_sent, self._fail
@@ -120,6 +118,8 @@ class LiveStream:
         ------
         FrameError
             If the frame cannot be coded. It is counted as refused, and the stream lives on.
+        MemoryError, OSError
+            If there is no memory for its copy. It is counted as failed, and the stream lives on.
         StreamError
             If the stream has failed or is closed, or no room came in time. The frame was not
             taken.
@@ -140,8 +140,13 @@ class LiveStream:
         event.voxels = checked.samples.size
         event.frame_bytes = event.voxels * checked.dtype.itemsize
         self._reserve(timeout_s)
-        copied, buffer = self._queue.copy(checked)
-        self._enqueue(Job(copied, buffer, event, metadata, *self._watch.read()))
+        try:
+            copied, buffer = self._queue.copy(checked)
+        except BaseException as error:  # no memory, Ctrl-C: nobody may wait for this frame
+            self._lose(event, error)
+            raise
+        at_wall_clock = self._watch.read(event.acquired_ns)
+        self._enqueue(Job(copied, buffer, event, metadata, *at_wall_clock))
 
     def request_key(self, slice_index: int | None = None) -> None:
         """Make the next frame of a slice, or of every slice, a key frame."""
@@ -150,7 +155,7 @@ class LiveStream:
             self._queue.ask_keys(every if slice_index is None else (slice_index,))
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until every frame that was pushed is sent.
+        """Wait until every frame that was pushed is sent, and the listener told of it.
 
         Raises
         ------
@@ -196,8 +201,7 @@ class LiveStream:
             if not drain and self._cause is None:
                 self._cancelled = True
                 events = self._give_up(FrameOutcome.DROPPED, "the stream was closed undrained")
-            self._finish_if_done()
-            self._changed.notify_all()
+            self._look_for_the_end()
         self._dispatch.report(events)
         self._sender.join()
         with self._changed:
@@ -208,11 +212,6 @@ class LiveStream:
             self._resume.abort()
         self._closed = True
         return self._failure() if drain and not self._told else None
-
-    @property
-    def failure(self) -> Exception | None:
-        """Why the stream failed; None while it is well."""
-        return self._cause
 
     @property
     def closed(self) -> bool:
@@ -234,33 +233,39 @@ class LiveStream:
     # In the thread of who pushes.
 
     def _refuse(self, event: FrameEvent, error: FrameError) -> None:
-        event.outcome, event.detail = FrameOutcome.REFUSED, str(error)
-        event.finished_ns = self._dispatch.clock.monotonic_ns()
         with self._dispatch.lock:
             self._pushed += 1
-            self._counts[event.outcome] += 1
+            self._settle(event, FrameOutcome.REFUSED, str(error))
         self._dispatch.report([event])
 
     def _reserve(self, timeout_s: float | None) -> None:
         """Wait for room in the queue, or make some, as the policy says."""
-        dropped = None
+        dropped = []
         with self._changed:
-            if self._options.policy is Policy.DROP_OLDEST and self._queue.full and len(self._queue):
-                event = self._queue.drop_oldest()
-                dropped = self._settle(event, FrameOutcome.DROPPED, "the queue was full")
             if not self._changed.wait_for(self._can_go_on, timeout_s):
                 raise StreamError(
                     f"stream '{self.name}': its {self._options.queue_frames} waiting frames were "
                     f"not coded within {timeout_s} s; push more slowly, or use effort fast"
                 )
             self._check_open()
+            if self._queue.full:
+                event = self._queue.drop_oldest()
+                dropped = [self._settle(event, FrameOutcome.DROPPED, "the queue was full")]
             self._queue.reserve()
             self._pushed += 1
-        if dropped is not None:
-            self._dispatch.report([dropped])
+        self._dispatch.report(dropped)
 
     def _can_go_on(self) -> bool:
-        return not self._queue.full or self._closing or self._cause is not None
+        drops = self._options.policy is Policy.DROP_OLDEST and len(self._queue) > 0
+        return drops or not self._queue.full or self._closing or self._cause is not None
+
+    def _lose(self, event: FrameEvent, error: BaseException) -> None:
+        """Count a frame that room was kept for as failed; the stream lives on."""
+        with self._changed:
+            self._queue.give_up_room()
+            self._settle(event, FrameOutcome.FAILED, f"it was not copied: {error!r}")
+            self._look_for_the_end()
+        self._dispatch.report([event])
 
     def _settle(self, event: FrameEvent, outcome: FrameOutcome, detail: str) -> FrameEvent:
         """Count a frame's end; the lock is held."""
@@ -270,19 +275,16 @@ class LiveStream:
         return event
 
     def _enqueue(self, job: Job) -> None:
-        event = job.event
+        lost = []
         with self._changed:
-            lost = self._cancelled or self._cause is not None
-            if lost:
+            if self._ended_early:
                 self._queue.discard(job)
-                outcome = FrameOutcome.DROPPED if self._cancelled else FrameOutcome.FAILED
-                self._settle(event, outcome, "the stream ended meanwhile")
-                self._changed.notify_all()
+                lost = [self._settle_late(job.event)]
             else:
                 self._queue.put(job)
                 self._dispatch.work.notify()
-        if lost:
-            self._dispatch.report([event])
+            self._changed.notify_all()  # the end waits for this, and who may drop the frame
+        self._dispatch.report(lost)
 
     # In a worker, or with its lock held.
 
@@ -295,8 +297,8 @@ class LiveStream:
     @property
     def deadline_ns(self) -> int:
         """See `Lane`."""
-        budget_ns = self._options.budget_ns or NO_HURRY_NS
-        return next(iter(self._queue)).event.acquired_ns + budget_ns
+        acquired_ns = next(iter(self._queue)).event.acquired_ns
+        return acquired_ns + (self._options.budget_ns or NO_HURRY_NS)
 
     def dues(self) -> list[Due]:
         """See `Lane`."""
@@ -321,43 +323,42 @@ class LiveStream:
         for job in jobs:
             self._queue.pool.give_back(job.buffer)
         if cause is not None:
-            self._fail(cause, [job.event for job in jobs], by_worker=True)
+            self._fail(cause, [job.event for job in jobs], coder=True)
             return
         with self._changed:
             self._working = 0
-            lost = self._pass_on(coded)
-            self._finish_if_done()
-            self._changed.notify_all()
+            lost = [self._settle_late(each.event) for each in coded] if self._ended_early else []
+            for each in coded[len(lost) :]:
+                self._sender.put(each)
+            self._look_for_the_end()
         self._dispatch.report(lost)
 
-    def _pass_on(self, coded: list[Coded]) -> list[FrameEvent]:
-        """Send packets, or return their frames' events where the stream has ended meanwhile."""
-        if not self._cancelled and self._cause is None:
-            for each in coded:
-                self._sender.put(each)
-            return []
+    @property
+    def _ended_early(self) -> bool:
+        return self._cancelled or self._cause is not None
+
+    def _settle_late(self, event: FrameEvent) -> FrameEvent:
         outcome = FrameOutcome.DROPPED if self._cancelled else FrameOutcome.FAILED
-        detail = "the stream ended meanwhile"
-        return [self._settle(each.event, outcome, detail) for each in coded]
+        return self._settle(event, outcome, "the stream ended meanwhile")
 
     # In the sender.
 
     def _on_sent(self, event: FrameEvent, after_ns: int) -> None:
         self._coder.deadline.learn_sending(after_ns)
+        self._dispatch.report([event])  # before a `flush` that waits for it returns
         with self._changed:
+            self._sender.settle()
             self._counts[FrameOutcome.SENT] += 1
-            self._finish_if_done()
-            self._changed.notify_all()
+            self._look_for_the_end()
             if len(self._queue):  # it may have waited for room in the sender
                 self._dispatch.work.notify()
-        self._dispatch.report([event])
 
     # Ends; the lock is held in those that are not `_fail`.
 
-    def _fail(self, error: Exception, lost: Sequence[FrameEvent], by_worker: bool = False) -> None:
+    def _fail(self, error: BaseException, lost: Sequence[FrameEvent], coder: bool = False) -> None:
         """End the stream because of an error, and this stream only."""
         with self._changed:
-            if by_worker:
+            if coder:
                 self._working = 0
             detail = f"the stream failed: {error}"
             if self._cause is None:
@@ -373,12 +374,13 @@ class LiveStream:
 
     @property
     def _in_flight(self) -> int:
-        queued = len(self._queue) + self._queue.copying
-        return queued + self._working + self._sender.pending
+        return len(self._queue) + self._queue.copying + self._working + self._sender.pending
 
-    def _finish_if_done(self) -> None:
+    def _look_for_the_end(self) -> None:
+        """Finish if everything is sent, and wake up who waits for that or for less."""
         if self._closing and not self._in_flight:
             self._sender.finish()
+        self._changed.notify_all()
 
     def _check_open(self) -> None:
         error = self._failure()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from edge_codec.runtime.live_coder import Coded
 from edge_codec.runtime.packet_sink import PacketSink, Segment
 
 WAKE_S = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 def wait_patiently(condition: threading.Condition, predicate: Callable[[], bool]) -> None:
@@ -38,7 +41,7 @@ class PacketSender:
     clock : Clock
         The pipeline's.
     on_sent : callable
-        Is told when all sinks have taken a packet, without the lock.
+        Is told when all sinks have taken a packet, without the lock; calls `settle`.
     on_failed : callable
         Is told what a sink raised, and on which frames, without the lock.
     """
@@ -50,8 +53,9 @@ class PacketSender:
         lock: threading.Lock,
         clock: Clock,
         on_sent: Callable[[FrameEvent, int], None],
-        on_failed: Callable[[Exception, Sequence[FrameEvent]], None],
+        on_failed: Callable[[BaseException, Sequence[FrameEvent]], None],
     ) -> None:
+        self._name = name
         self._sinks = tuple(sinks)
         self._clock = clock
         self._on_sent = on_sent
@@ -80,6 +84,10 @@ class PacketSender:
         self._queue.append(coded)
         self._changed.notify_all()
 
+    def settle(self) -> None:
+        """Count the packet in work as one that every sink has; the lock is held."""
+        self._sending = False
+
     def finish(self) -> None:
         """Complete the segment once everything is sent, and end; the lock is held."""
         self._finishing = True
@@ -106,18 +114,23 @@ class PacketSender:
                 self._send(coded)
             if not self._aborting:
                 self._end_segment()
-        except Exception as error:  # a sink is not ours: whatever it raises fails its stream
+        except BaseException as error:  # a sink is not ours: whatever it raises fails its stream
             self._on_failed(error, [] if coded is None else [coded.event])
         if self._aborting:
             for sink in self._sinks:
-                sink.abort()
+                self._abort(sink)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
+    def _abort(self, sink: PacketSink) -> None:
+        try:
+            sink.abort()
+        except Exception:  # against the protocol; but the others must be told, and `join` end
+            logger.exception("a sink of stream '%s' failed to abort", self._name)
+
     def _next(self) -> Coded | None:
         with self._changed:
-            self._sending = False
             while not self._queue and not self._aborting and not self._finishing:
                 self._changed.wait()
             if self._aborting or not self._queue:
@@ -140,8 +153,6 @@ class PacketSender:
         finished_ns = self._clock.monotonic_ns()
         steps_ns["send"] = finished_ns - begun_ns
         coded.event.finished_ns = finished_ns
-        with self._changed:
-            self._sending = False
         self._on_sent(coded.event, finished_ns - coded.coded_ns)
 
     def _end_segment(self) -> None:

@@ -147,11 +147,27 @@ class Pipeline:
         cut = None if resume is None else find_cut(name, spec, resume)
         coder = LiveCoder(name, options, make_coder, self._dispatch.clock, spec, geometry, cut)
         coder.deadline.seed(times.before_ns, times.fast_ns, times.n_voxels)
+        return self._begin(name, options, spec, coder, sinks, times.together, resume)
+
+    def _begin(
+        self,
+        name: str,
+        options: LiveOptions,
+        spec: StreamSpec | None,
+        coder: LiveCoder,
+        sinks: Sequence[PacketSink],
+        together: int,
+        resume: ResumeFrom | None,
+    ) -> LiveStream:
+        """Make the stream, unless the pipeline was closed or the name taken meanwhile."""
         with self._opening:
-            self._check_free(name)
-            stream = LiveStream(
-                name, options, spec, coder, sinks, self._dispatch, times.together, resume
-            )
+            try:
+                self._check_free(name)
+            except StreamError:
+                if resume is not None:
+                    resume.abort()  # it keeps a file open for this stream
+                raise
+            stream = LiveStream(name, options, spec, coder, sinks, self._dispatch, together, resume)
             with self._lock:
                 self._streams.append(stream)
         self._dispatch.add(stream)

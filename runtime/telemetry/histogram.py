@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,9 +139,9 @@ def _middle(place: int) -> float:
     return low + ((1 << shift) - 1) / 2
 
 
-def merged(histograms: Mapping[str, Histogram] | Iterable[Histogram]) -> Histogram:
+def merged(histograms: Iterable[Histogram]) -> Histogram:
     """Return one histogram of all that several have counted."""
     whole = Histogram()
-    for one in histograms.values() if isinstance(histograms, Mapping) else histograms:
+    for one in histograms:
         whole.merge(one)
     return whole

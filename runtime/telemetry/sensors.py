@@ -7,6 +7,7 @@ installed, a driver that fails: the reading is left out, and nothing else happen
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -221,9 +222,10 @@ def _number(path: Path, unit: float) -> float | None:
 
 def _parse(text: str) -> float | None:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None  # JSON has neither NaN nor infinity
 
 
 def _put(found: dict[str, float], name: str, value: float | None) -> None:

@@ -62,8 +62,13 @@ class Telemetry:
         self._outputs = list(outputs)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        for output in self._outputs:
-            output.start(self.snapshot)
+        try:
+            for output in self._outputs:
+                output.start(self.snapshot)
+        except BaseException:  # a port that is taken: the others are given back
+            for output in self._outputs:
+                output.close()
+            raise
         if interval_s > 0:
             self._thread = threading.Thread(
                 target=self._work, name="edge-codec-telemetry", daemon=True
@@ -86,7 +91,8 @@ class Telemetry:
             if stream not in self._streams:
                 if len(self._streams) >= MAX_STREAMS:
                     oldest = min(self._streams, key=lambda name: self._streams[name].last_ns)
-                    self._past.add(self._streams.pop(oldest))
+                    # A new one, as a snapshot may be looking at that one.
+                    self._past = total_of([self._past, self._streams.pop(oldest)])
                     self._past.rates = {}
                 self._streams[stream] = StreamFigures()
             return self._streams[stream]
@@ -173,8 +179,9 @@ def _wrote(output: Output, snapshot: Snapshot, last: bool) -> bool:
     """Give an output a snapshot; say whether it may have the next."""
     try:
         output.write(snapshot, last=last)
-    except (OSError, ValueError) as error:  # a full disk, a closed terminal
-        _log.warning("telemetry: %s; no more is written there", error)
+    except Exception as error:  # a full disk, a closed terminal, a defect: no harm to the others
+        kind = type(output).__name__
+        _log.warning("telemetry: %s failed (%r); no more is written there", kind, error)
         output.close()
         return False
     return True

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,10 @@ from edge_codec.bench.latency.figures import (
     timeline,
 )
 from edge_codec.bench.latency.log import FrameLog, LogBook
+from edge_codec.bench.latency.plan import Plan
+from edge_codec.bench.latency.report import make_timeline
+from edge_codec.bench.latency.run import Run
+from edge_codec.bench.latency.watch import Task
 from edge_codec.errors import FrameError, StreamError
 from edge_codec.runtime.frame_event import FrameEvent, FrameOutcome
 
@@ -209,3 +214,25 @@ def test_nothing_is_pushed_after_a_stop():
     stream = SlowStream(clock, LogBook({"s": log}).record, [1])
     Driver(stream, FRAMES, log, clock, stop).open_loop(range(3), Schedule(0, 10.0))
     assert stream.pushed == []
+
+
+def test_whatever_ends_who_pushes_ends_the_run():
+    stopped = []
+
+    def work():
+        raise MemoryError("full")
+
+    task = Task("s", work, lambda: stopped.append(True))
+    task.start()
+    task.join()
+    assert isinstance(task.error, MemoryError)
+    assert stopped == [True]
+
+
+def test_memory_stands_beside_its_second():
+    log = log_of([5] * 200)  # 4 seconds
+    log.outcome[50:100] = 0  # none was sent in the second one
+    plan = Plan(Path("heart.npy"))
+    run = Run(plan, None, [log], memory_mib=[10.0, 11.0, 12.0])
+    rows = [(row["second"], row.get("memory_mib")) for row in make_timeline(run)]
+    assert rows == [(0, 10.0), (2, 12.0), (3, None)]

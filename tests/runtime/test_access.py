@@ -107,7 +107,21 @@ def test_addresses(text, expected):
     assert parse_address(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "host", "host:", "host:x", "host:65536", "::1:80", "h:-1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "host",
+        "host:",
+        "host:x",
+        "host:65536",
+        "::1:80",
+        "h:-1",
+        "a..b:80",
+        f"{'a' * 64}:80",
+        "a\0:80",
+    ],
+)
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(SpecError, match="HOST:PORT"):
         parse_address(text)

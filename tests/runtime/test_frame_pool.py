@@ -73,3 +73,17 @@ def test_a_pool_can_be_emptied():
     pool.give_back(buffer)
     pool.clear()
     assert pool.take(1).size == mmap.PAGESIZE
+
+
+def test_a_buffer_that_could_not_be_made_is_not_lent(monkeypatch):
+    pool = FramePool(1)
+    with monkeypatch.context() as patch:
+        patch.setattr("edge_codec.runtime.frame_pool.mmap.mmap", no_memory)
+        with pytest.raises(OSError, match="no memory"):
+            pool.take(1)
+    assert pool.lent == 0
+    pool.take(1)
+
+
+def no_memory(*arguments):
+    raise OSError("no memory")

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from live_samples import (
     wait_for,
 )
 
+from edge_codec.bitstream.live import Policy
 from edge_codec.errors import SinkError, StreamError
 from edge_codec.runtime.frame_event import FrameEvent, FrameOutcome
 from edge_codec.runtime.live_options import LiveOptions
@@ -123,7 +125,7 @@ def test_a_sink_that_fails_ends_its_stream_and_no_other(at, error):
         with pytest.raises(StreamError, match=f"stream 'a' failed: {error}") as caught:
             (stream.close if at == "end" else stream.flush)()
         assert caught.value.__cause__ is error
-        assert stream.failure is error
+        assert stream._cause is error
         with pytest.raises(StreamError, match=f"failed: {error}"):
             stream.push(numbered(3))
         well.push(numbered(3))
@@ -225,7 +227,7 @@ def test_frames_pushed_while_a_stream_fails_are_counted():
 
         def copy_slowly(target, source):
             released.set()
-            wait_for(stream._changed, lambda: stream.failure is not None)
+            wait_for(stream._changed, lambda: stream._cause is not None)
             original(target, source)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -235,3 +237,106 @@ def test_frames_pushed_while_a_stream_fails_are_counted():
             stream.close()
     assert stream.counts["failed"] == 2
     assert stream._queue.pool.lent == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError("full"), KeyboardInterrupt()])
+def test_a_frame_that_could_not_be_copied_is_counted_and_waited_for_by_nobody(monkeypatch, error):
+    sink, events = PacketList(), []
+
+    def fail(target, source):
+        raise error
+
+    with Pipeline(factory=FakeFactory(), listener=events.append) as pipeline:
+        stream = pipeline.open("a", LiveOptions(queue_frames=1), [sink])
+        with monkeypatch.context() as patch:
+            patch.setattr("edge_codec.runtime.frame_queue.np.copyto", fail)
+            with pytest.raises(type(error)):
+                stream.push(numbered(0))
+        stream.push(numbered(1), timeout_s=PATIENCE_S)
+        stream.flush(PATIENCE_S)
+        assert (stream.counts["failed"], stream.counts["sent"]) == (1, 1)
+    assert [event.outcome for event in events] == [FrameOutcome.FAILED, FrameOutcome.SENT]
+    assert stream._queue.pool.lent == 0
+    assert sink.ended == 1
+
+
+def test_a_push_that_is_refused_drops_nothing():
+    gate = Gate()
+    options = LiveOptions(policy=Policy.DROP_OLDEST, queue_frames=1)
+    with Pipeline(factory=FakeFactory()) as pipeline:
+        stream = pipeline.open("a", options, [gate])
+        stream.push(numbered(0))
+        wait_for(stream._changed, lambda: not len(stream._queue) and not stream._working)
+        stream.push(numbered(1))
+        closer = threading.Thread(target=stream.close)
+        closer.start()
+        wait_for(stream._changed, lambda: stream._closing)
+        with pytest.raises(StreamError, match="is closed"):
+            stream.push(numbered(2))
+        gate.open.set()
+        closer.join(PATIENCE_S)
+    assert (stream.counts["pushed"], stream.counts["sent"]) == (2, 2)
+
+
+def test_who_may_drop_does_not_wait_for_a_frame_that_was_being_copied():
+    gate, copying, copied = Gate(), threading.Event(), threading.Event()
+    original = np.copyto
+
+    def copy_slowly(target, source):
+        if source[0, 0] == 1:
+            copying.set()
+            assert copied.wait(PATIENCE_S)
+        original(target, source)
+
+    options = LiveOptions(policy=Policy.DROP_OLDEST, queue_frames=1)
+    with Pipeline(factory=FakeFactory()) as pipeline, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edge_codec.runtime.frame_queue.np.copyto", copy_slowly)
+        stream = pipeline.open("a", options, [gate])
+        stream.push(numbered(0))
+        wait_for(stream._changed, lambda: not len(stream._queue) and not stream._working)
+        slow = threading.Thread(target=stream.push, args=[numbered(1)])
+        slow.start()
+        assert copying.wait(PATIENCE_S)
+        other = threading.Thread(
+            target=stream.push, args=[numbered(2)], kwargs={"timeout_s": PATIENCE_S}
+        )
+        other.start()
+        wait_for(stream._changed, lambda: len(stream._changed._waiters) > 0)
+        copied.set()
+        slow.join(PATIENCE_S)
+        wait_for(stream._changed, lambda: stream._counts[FrameOutcome.DROPPED] == 1)
+        gate.open.set()
+        other.join(PATIENCE_S)
+    assert (stream.counts["sent"], stream.counts["dropped"]) == (2, 1)
+
+
+@pytest.mark.parametrize("error", [ValueError("defect"), SystemExit(3)])
+def test_a_sink_that_breaks_the_protocol_holds_up_nobody(error, caplog):
+    class Worse(Failing):
+        def abort(self):
+            super().abort()
+            raise ValueError("worse")
+
+    worse, beside = Worse(error, 0), PacketList()
+    with Pipeline(factory=FakeFactory()) as pipeline:
+        stream = pipeline.open("a", OPTIONS, [worse, beside])
+        stream.push(numbered(0))
+        with pytest.raises(StreamError, match="failed"):
+            stream.flush(PATIENCE_S)
+    assert worse.aborted == beside.aborted == 1
+    assert "failed to abort" in caplog.text
+
+
+def test_who_flushed_knows_of_every_frame():
+    told = []
+
+    def listener(event):
+        time.sleep(0.005)
+        told.append(event)
+
+    with Pipeline(factory=FakeFactory(), listener=listener) as pipeline:
+        stream = pipeline.open("a", OPTIONS, [])
+        for i in range(4):
+            stream.push(numbered(i))
+            stream.flush(PATIENCE_S)
+            assert len(told) == stream.counts["sent"] == i + 1

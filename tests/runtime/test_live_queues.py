@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from live_samples import (
     PATIENCE_S,
     FakeFactory,
+    FakeTime,
     Gate,
     no_thread_is_left,
     notes,
@@ -160,6 +161,22 @@ def test_every_frame_is_accounted_for_whatever_happens(
         assert not counts["dropped"] or policy is Policy.DROP_OLDEST or not drain
         assert noted == counts["dropped"] or not drain
         assert stream._queue.pool.made <= queue_frames + 1
+
+
+def test_a_jump_of_the_clock_is_noted_though_its_frame_is_dropped():
+    fake, gate = FakeTime(), Gate()
+    options = LiveOptions(policy=Policy.DROP_OLDEST, queue_frames=1)
+    with Pipeline(clock=fake.clock, factory=FakeFactory()) as pipeline:
+        stream = pipeline.open("a", options, [gate])
+        stream.push(numbered(0))
+        wait_for(stream._changed, lambda: not len(stream._queue) and not stream._working)
+        fake.wall_ns += 10**9
+        for i in (1, 2):  # the sink is closed: 1 is dropped
+            stream.push(numbered(i))
+        gate.open.set()
+        stream.flush(PATIENCE_S)
+        stream.push(numbered(3))
+    assert [(note.dropped, note.clock_jumped) for note in notes(gate)] == [(0, 0), (1, 1), (0, 0)]
 
 
 def test_a_dropped_frame_leaves_its_phase_to_the_next():

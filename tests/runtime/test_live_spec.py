@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from edge_codec.bitstream.live import Policy
 from edge_codec.errors import FrameError, SpecError
-from edge_codec.runtime.live_frame import check_fit, check_frame
+from edge_codec.runtime.live_frame import FrameChecker, check_fit, check_frame
 from edge_codec.runtime.live_options import LiveOptions, parse_policy
 from edge_codec.runtime.live_spec import bounds_with_room, make_segment_spec
 from edge_codec.spec import CineInfo, Effort, ModelId, SampleFormat
@@ -76,7 +76,10 @@ def test_the_window_is_that_of_the_percentiles():
 def test_wide_integers_that_use_few_bits_are_held():
     frame = np.array([[1 << 40, (1 << 40) + (1 << 31)]], np.int64)
     spec = spec_of(frame)
-    assert (spec.low, spec.high) == (1 << 40, (1 << 40) + (1 << 31))
+    # As much room on both sides, so that a little more does not begin a segment each time.
+    assert (spec.low, spec.high) == ((1 << 40) - (1 << 30) + 1, (1 << 40) + 3 * (1 << 30))
+    lowest = spec_of(np.array([[0, 5 << 30]], np.uint64) - np.array([[0, 2 << 30]], np.uint64))
+    assert (lowest.low, lowest.high) == (0, (1 << 32) - 1)
 
 
 def test_the_options_and_the_geometry_are_in_the_description():
@@ -132,6 +135,27 @@ def test_other_floats_are_held_by_their_order():
 def test_whole_floats_stay_ordered_after_others():
     frame = np.array([[1.0, 2.0]], np.float32)
     checked = check_frame(frame, lossless=True, ordered=True)
+    assert checked.sample_format is SampleFormat.FLOAT32_ORDERED
+
+
+def test_whole_floats_that_are_not_exact_as_float32_do_not():
+    frame = np.array([[2.0**24 + 1, 2.0]])
+    checked = check_frame(frame, lossless=True, ordered=True)
+    assert checked.sample_format is SampleFormat.FLOAT_INTEGER
+    assert (checked.samples == frame).all()
+
+
+def test_a_refused_frame_changes_nothing_for_a_fixed_description():
+    whole, other = np.array([[1.0, 2.0]], np.float32), np.array([[0.5, 2.0]], np.float32)
+    checker = FrameChecker(LiveOptions(), spec_of(whole))
+    with pytest.raises(FrameError, match="the stream was opened for"):
+        checker.check(other, 0, 0)
+    assert checker.check(whole, 0, 0).sample_format is SampleFormat.FLOAT_INTEGER
+
+
+def test_whole_floats_fit_a_description_of_ordered_ones():
+    checker = FrameChecker(LiveOptions(), spec_of(np.array([[0.5, 9.0]], np.float32)))
+    checked = checker.check(np.array([[1.0, 2.0]], np.float32), 0, 0)
     assert checked.sample_format is SampleFormat.FLOAT32_ORDERED
 
 

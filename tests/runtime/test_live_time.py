@@ -17,6 +17,7 @@ from live_samples import (
 )
 
 from edge_codec.bitstream.live import Policy
+from edge_codec.runtime.deadline import MARGIN, SLACK_NS
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.packet_list import PacketList
 from edge_codec.runtime.pipeline import Pipeline
@@ -54,6 +55,8 @@ def test_the_packet_notes_what_was_done():
     first, second = notes(sink)
     assert (first.policy, first.waited_us, first.coded_us) == (Policy.ADAPTIVE, 500, 4000)
     assert (first.late, second.late) == (False, True)
+    assert first.acquired_unix_ns == 10**18 - 500_000
+    assert second.acquired_unix_ns == 10**18 + 2 * MS
 
 
 def test_the_coder_is_told_when_to_give_up():
@@ -66,12 +69,13 @@ def test_the_coder_is_told_when_to_give_up():
         stream.flush(PATIENCE_S)
         stream.push(numbered(2), acquired_ns=fake.now_ns - 20 * MS)
         stream.flush(PATIENCE_S)
-        deadline = stream._coder.deadline
+        due = stream._coder.deadline.due(0)
         stream.push(numbered(3))
     give_ups = [call[3] for call in factory.calls]
     assert fake.now_ns < give_ups[0] < fake.now_ns + 4 * MS
     assert give_ups[1] == 0
-    assert give_ups[2] == fake.now_ns + 5 * MS - deadline.reserve_ns
+    reserve_ns = round(MARGIN * due.after_ns) + round(MARGIN * due.least_ns) + SLACK_NS
+    assert give_ups[2] == fake.now_ns + 5 * MS - reserve_ns
 
 
 def test_frames_that_fall_back_anywhere_are_the_same():

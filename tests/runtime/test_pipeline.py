@@ -133,7 +133,23 @@ def test_floats_come_back_bit_by_bit():
         to_voxels(samples, segment.spec.info)
         for samples, (segment, _, _) in zip(decode(sink), sink.sent, strict=True)
     ]
-    assert all((a == b).all() for a, b in zip(back, (whole, fraction, whole), strict=True))
+    same = zip(back, (whole, fraction, whole), strict=True)
+    assert all(a.tobytes() == b.tobytes() for a, b in same)
+
+
+def test_floats_of_all_kinds_in_turn_come_back_bit_by_bit():
+    values = (0.5, 2.0**24 + 1, -0.0, 3.0, 2.0**24 + 1, 0.25)  # the odd one is no float32
+    images = [np.array([[value, 7.0]]) for value in values]
+    sink = PacketList()
+    with Pipeline() as pipeline:
+        stream = pipeline.open("a", FAST, [sink])
+        for image in images:
+            stream.push(image)
+    back = [
+        to_voxels(samples, segment.spec.info)
+        for samples, (segment, _, _) in zip(decode(sink), sink.sent, strict=True)
+    ]
+    assert [a.tobytes() for a in back] == [b.tobytes() for b in images]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".a", "a/b", "a b", "ä", "x" * 65, "a\n"])
@@ -150,6 +166,24 @@ def test_a_name_is_free_again_once_its_stream_is_closed():
         stream.close()
         assert pipeline.depths() == {}
         pipeline.open("a", LiveOptions(), [])
+
+
+def test_a_name_that_is_taken_meanwhile_lets_go_of_the_file_to_be_gone_on_with():
+    class Slow(FakeFactory):
+        def warm_up(self, make_coder, options, spec):
+            if options.n_slices == 2:
+                pipeline.open("a", LiveOptions(), [])
+            return super().warm_up(make_coder, options, spec)
+
+    class Nothing(PacketList):
+        def last_spec(self, stream):
+            return None
+
+    resume = Nothing()
+    with Pipeline(factory=Slow()) as pipeline:
+        with pytest.raises(StreamError, match="open already"):
+            pipeline.open("a", LiveOptions(n_slices=2), [resume], resume=resume)
+        assert resume.aborted == 1
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1000])

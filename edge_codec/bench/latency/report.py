@@ -43,6 +43,7 @@ def make_record(run: Run) -> dict[str, Any]:
     sent = figures["sent"]
     return {
         **figures,
+        "strays": run.strays,
         "steps_ms": step_figures(run.logs),
         "pacing_error": lateness_us(run.logs) if plan.rate else {},
         "cold_start_ms": _cold_start(run),
@@ -68,8 +69,9 @@ def make_record(run: Run) -> dict[str, Any]:
 def make_timeline(run: Run) -> list[dict[str, Any]]:
     """Return the course of a run, second by second, with the memory of the process."""
     rows = timeline(run.logs, round(run.plan.deadline_ms * 1e6))
-    for row, memory in zip(rows, run.memory_mib, strict=False):
-        row["memory_mib"] = memory
+    for row in rows:  # a second without frames has no row, but was looked at
+        if row["second"] < len(run.memory_mib):
+            row["memory_mib"] = run.memory_mib[row["second"]]
     return rows
 
 

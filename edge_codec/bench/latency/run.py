@@ -50,7 +50,7 @@ class Run:
     started_ns, opened_ns, first_sent_ns : int or None
         Instants: the process, the opening of the pipeline, the first packet.
     seconds : float
-        From the first frame that counts until the last was done.
+        From the end of the warm-up until the last frame was done.
     memory, memory_mib, scheduling, refused, energy
         See `edge_codec.bench.latency.report`.
     check : CheckResult

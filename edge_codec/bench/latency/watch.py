@@ -12,7 +12,6 @@ from typing import Any
 from edge_codec.bench.latency.log import FrameLog
 from edge_codec.bench.latency.process import peak_bytes, resident_bytes
 from edge_codec.bench.latency.realtime import raise_priority
-from edge_codec.errors import EdgeCodecError
 from edge_codec.runtime.telemetry.energy import EnergyMeter
 
 LOOK_S = 0.2
@@ -110,13 +109,13 @@ class Task(Thread):
         super().__init__(name=name, daemon=True)
         self._work = work
         self._stop_others = stop
-        self.error: EdgeCodecError | None = None
+        self.error: Exception | None = None
 
     def run(self) -> None:
         """Do the work."""
         raise_priority()
         try:
             self._work()
-        except EdgeCodecError as error:
+        except Exception as error:  # whatever it is: frames that are not pushed must not go unsaid
             self.error = error
             self._stop_others()

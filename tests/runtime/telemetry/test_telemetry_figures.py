@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from edge_codec.errors import SourceError
+from edge_codec.errors import SourceError, SpecError
 from edge_codec.runtime.frame_event import FrameEvent, FrameOutcome
 from edge_codec.runtime.telemetry import telemetry as module
 from edge_codec.runtime.telemetry.output import JsonLines
@@ -161,22 +161,24 @@ def test_a_folder_is_no_file_for_telemetry(tmp_path):
 
 
 class FullDisk:
-    def __init__(self):
+    def __init__(self, error=None):
         self.asked = self.closed = 0
+        self.error = error or OSError(28, "No space left on device")
 
     def start(self, snapshot):
         pass
 
     def write(self, snapshot, *, last):
         self.asked += 1
-        raise OSError(28, "No space left on device")
+        raise self.error
 
     def close(self):
         self.closed += 1
 
 
-def test_an_output_that_fails_is_left_out_and_the_others_go_on(bare, caplog):
-    bad, file = FullDisk(), io.StringIO()
+@pytest.mark.parametrize("error", [None, TypeError("No space left for a defect")])
+def test_an_output_that_fails_is_left_out_and_the_others_go_on(bare, caplog, error):
+    bad, file = FullDisk(error), io.StringIO()
     with (
         caplog.at_level(logging.WARNING),
         Telemetry(interval_s=0.02, outputs=[bad, JsonLines(file)], sensors=bare) as telemetry,
@@ -184,4 +186,31 @@ def test_an_output_that_fails_is_left_out_and_the_others_go_on(bare, caplog):
         telemetry.record(sent())
         assert wait_for(lambda: file.getvalue().count("\n") >= 3)
     assert (bad.asked, bad.closed) == (1, 1)
+    assert "FullDisk failed" in caplog.text
     assert "No space left" in caplog.text
+
+
+def test_an_output_that_cannot_start_leaves_none_open(bare):
+    class Taken(FullDisk):
+        def start(self, snapshot):
+            raise SpecError("the port is taken")
+
+    outputs = [FullDisk(), Taken()]
+    with pytest.raises(SpecError, match="port"):
+        Telemetry(interval_s=60, outputs=outputs, sensors=bare)
+    assert [output.closed for output in outputs] == [1, 1]
+
+
+def test_a_snapshot_counts_a_stream_once_that_becomes_an_old_one(telemetry, monkeypatch):
+    monkeypatch.setattr(module, "MAX_STREAMS", 1)
+    telemetry.record(sent("first"))
+
+    original = module.total_of
+
+    def total_of(parts):
+        monkeypatch.setattr(module, "total_of", original)
+        telemetry.record(sent("second"))  # "first" becomes an old one meanwhile
+        return original(parts)
+
+    monkeypatch.setattr(module, "total_of", total_of)
+    assert telemetry.snapshot()["total"]["sent"] == 1

@@ -20,7 +20,9 @@ def put(root, path, text):
 @pytest.fixture
 def server(tmp_path):
     """A server: thermal zones, a hwmon chip, cpufreq, RAPL."""
-    for number, (kind, value) in enumerate([("x86_pkg_temp", 47000), ("acpitz", "nonsense")]):
+    for number, (kind, value) in enumerate(
+        [("x86_pkg_temp", 47000), ("acpitz", "nonsense"), ("n", "nan")]
+    ):
         put(tmp_path, f"sys/class/thermal/thermal_zone{number}/type", kind)
         put(tmp_path, f"sys/class/thermal/thermal_zone{number}/temp", value)
     put(tmp_path, "sys/class/hwmon/hwmon0/name", "coretemp")
