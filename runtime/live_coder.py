@@ -25,6 +25,10 @@ from edge_codec.runtime.live_spec import is_like, make_segment_spec
 from edge_codec.runtime.packet_sink import Segment
 from edge_codec.spec import CineInfo, StreamSpec
 
+# A segment of a stream without an end is closed after so many frames: 9 minutes at 60 frames/s.
+# Its index, 8 bytes a frame, is in memory until then, and going on with a cut file reads all of it.
+MAX_SEGMENT_FRAMES = 1 << 15
+
 
 class FrameCoder(Protocol):
     """What a live stream needs of `edge_codec.codec.Encoder`."""
@@ -204,6 +208,7 @@ class LiveCoder:
         self._segment: Segment | None = None
         self._coder: FrameCoder | None = None
         self._phases: Counter[int] = Counter()
+        self._n_frames = 0  # of the segment
 
     def resumed_at(self, slice_index: int) -> int:
         """Return how many frames of a slice a segment has that was to be gone on with."""
@@ -270,6 +275,7 @@ class LiveCoder:
     def _count(self, event: FrameEvent, packet: Packet, spec: StreamSpec) -> None:
         """Note what became of the frame."""
         self._phases[packet.slice_index] += 1
+        self._n_frames += 1
         event.sequence, event.phase_index = packet.sequence, packet.phase_index
         event.key = packet.key
         residual = packet.layers.get(LayerId.RESIDUAL)
@@ -302,12 +308,18 @@ class LiveCoder:
         if segment is not None and coder is not None and self._fits(job, segment.spec):
             return segment, coder
         number, before = (0, None) if segment is None else (segment.number + 1, segment.spec)
-        spec = self._fixed or make_segment_spec(job.frame, self._options, self._geometry, before)
+        if before is not None and not before.info.n_phases and job.frame.fits(before):
+            spec = before  # only the segment is full
+        else:
+            spec = self._fixed or make_segment_spec(
+                job.frame, self._options, self._geometry, before
+            )
         cut, self._cut = self._cut, None
-        resume = None
+        resume, self._n_frames = None, 0
         if cut is not None and job.frame.fits(cut.spec) and is_like(cut.spec, spec):
             spec, resume = cut.spec, cut.resume
             self._phases.update(resume.next_phases)
+            self._n_frames = resume.sequence
         self._segment = Segment(self._name, number, spec)
         self._coder = self._make_coder(spec, self._marks.mark, resume)
         self.deadline.resize(spec.info.rows * spec.info.columns)
@@ -315,7 +327,10 @@ class LiveCoder:
 
     def _fits(self, job: Job, spec: StreamSpec) -> bool:
         n_phases = spec.info.n_phases
-        full = 0 < n_phases <= self._phases[job.event.slice_index]
+        if n_phases:
+            full = n_phases <= self._phases[job.event.slice_index]
+        else:
+            full = self._fixed is None and self._n_frames >= MAX_SEGMENT_FRAMES
         return job.frame.fits(spec) and not full
 
     def _with_note(self, packet: Packet, job: Job, begun_ns: int, now_ns: int) -> Packet:

@@ -1,5 +1,7 @@
 """Frames that change in the middle of a stream, or cannot be coded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from live_samples import (
@@ -134,3 +136,25 @@ def test_a_key_frame_is_made_on_request():
         both()
     assert [p.key for _, p, _ in sink.sent] == [1, 1, 0, 0, 0, 1, 1, 1, 0, 0]
     assert len(decode(sink)) == 10
+
+
+def test_a_stream_without_an_end_goes_on_in_another_segment(monkeypatch):
+    monkeypatch.setattr("edge_codec.runtime.live_coder.MAX_SEGMENT_FRAMES", 5)
+    sink, series = PacketList(), frames(12)
+    with Pipeline() as pipeline:
+        stream = pipeline.open("a", FAST, [sink])
+        for image in series:
+            stream.push(image)
+    assert [segment.number for segment, _, _ in sink.sent] == [0] * 5 + [1] * 5 + [2] * 2
+    assert sink.segments[0].spec == sink.segments[1].spec
+    assert all_same(decode(sink), series)
+
+
+def test_a_segment_of_a_known_length_is_as_long_as_that(monkeypatch):
+    monkeypatch.setattr("edge_codec.runtime.live_coder.MAX_SEGMENT_FRAMES", 5)
+    sink, series = PacketList(), frames(8)
+    with Pipeline() as pipeline:
+        stream = pipeline.open("a", replace(FAST, n_phases=8), [sink])
+        for image in series:
+            stream.push(image)
+    assert [segment.number for segment, _, _ in sink.sent] == [0] * 8
