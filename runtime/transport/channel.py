@@ -52,6 +52,7 @@ class Channel:
         self._message_s = message_s
         self._in = bytearray()
         self._out: deque[memoryview] = deque()
+        self._waiting = 0
         self._wants_write = False
         self.heard_s = self._began_s = time.monotonic()
         self.received = self.sent = 0
@@ -59,7 +60,7 @@ class Channel:
     @property
     def waiting(self) -> int:
         """Bytes that the peer has not taken yet."""
-        return sum(map(len, self._out))
+        return self._waiting
 
     @property
     def _holds_message(self) -> bool:
@@ -74,7 +75,8 @@ class Channel:
     def interrupt(self) -> None:
         """Break the connection from another thread: the channel's own finds it ended."""
         with contextlib.suppress(OSError):  # it may be broken already
-            self._sock.shutdown(socket.SHUT_RDWR)
+            # Of a TLS socket only the connection below it: the session is the other thread's.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def handshake(self, timeout_s: float) -> None:
         """Complete the TLS handshake, if this is TLS.
@@ -104,6 +106,7 @@ class Channel:
         """Add a message to what is to be sent."""
         size = sum(map(len, body))
         self._out.append(memoryview(b"".join((HEAD.pack(kind, size), *body))))
+        self._waiting += HEAD.size + size
 
     def pump(self, timeout_s: float, wake: socket.socket | None = None) -> None:
         """Send and receive what is possible now; wait for that at most `timeout_s`.
@@ -175,7 +178,7 @@ class Channel:
             while (left_s := deadline_s - time.monotonic()) > 0:
                 self._write()
                 if not said and not self._out:
-                    self._sock.shutdown(socket.SHUT_WR)
+                    socket.socket.shutdown(self._sock, socket.SHUT_WR)
                     said = True
                 self._in.clear()
                 if wait_ready([self._sock], [self._sock] if self._out else [], left_s):
@@ -188,6 +191,7 @@ class Channel:
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 return
             self.sent += sent
+            self._waiting -= sent
             rest = self._out.popleft()[sent:]
             if rest:
                 self._out.appendleft(rest)

@@ -6,6 +6,7 @@ both the report of losses and what a receiver that was killed needs to go on.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -43,6 +44,7 @@ class Journal:
                 os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC,
                 0o666,
             )
+            self._torn = _cut_within_line(self._file)
         except OSError as error:
             raise self._failed(error) from error
 
@@ -55,9 +57,11 @@ class Journal:
             If it cannot be written.
         """
         utc = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps({"event": event, "utc": utc, **fields}) + "\n"
+        line = "\n" * self._torn + json.dumps({"event": event, "utc": utc, **fields}) + "\n"
         try:
-            os.write(self._file, line.encode())
+            self._torn = os.write(self._file, line.encode()) < len(line)
+            if self._torn:  # a disk that is full may take a part without an error
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self._durable:
                 os.fsync(self._file)
         except OSError as error:
@@ -71,6 +75,12 @@ class Journal:
 
     def _failed(self, error: OSError) -> SinkError:
         return SinkError(f"{self._path} cannot be written: {error.strerror}; make room")
+
+
+def _cut_within_line(file: int) -> bool:
+    """Whether the last line was not written to its end."""
+    size = os.fstat(file).st_size
+    return size > 0 and os.pread(file, 1, size - 1) != b"\n"
 
 
 @dataclass(slots=True)
@@ -115,7 +125,7 @@ def read_past(folder: Path) -> Past:
     try:
         with (folder / JOURNAL).open("rb") as file:
             lines = file.read(MAX_JOURNAL).splitlines()
-    except FileNotFoundError:
+    except OSError:  # there is none, or what has this name is none of ours
         return past
     for line in lines:
         _follow_line(past, line)
@@ -137,6 +147,9 @@ def _follow(past: Past, event: Mapping[str, Any]) -> None:
         past.segment, past.ended = int(event["segment"]), None
         past.files.clear()
         past.missing.clear()
+    elif kind == "resumed":  # what was missing from there on was sent again, and told again
+        due = int(event["packet"])
+        past.missing = [(first, min(end, due)) for first, end in past.missing if first < due]
     elif kind == "file":
         past.files.append(str(event["file"]))
         past.exact = bool(event["exact"])

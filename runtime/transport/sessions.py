@@ -18,7 +18,7 @@ from edge_codec.runtime.transport.store_account import Listener
 from edge_codec.runtime.transport.stream_store import StreamStore
 
 TAKE_OVER_S = 5.0
-MAX_OPEN = 256  # streams whose senders are away
+MAX_OPEN = 64  # streams whose senders are away; each may hold some ten files open
 
 
 @dataclass(slots=True)

@@ -315,11 +315,10 @@ class StreamStore:
             self._journal.note("without_index", file=run.path.name, why=str(error))
 
     def _close_runs(self) -> None:
-        runs, self._runs = self._runs, []
         self._chains.clear()
         self.keys_wanted.clear()
-        for run in runs:
-            self._end(run)
+        while self._runs:  # where one fails, `close` still finds the others
+            self._end(self._runs.pop(0))
 
     def _finish(self, why: str) -> None:
         if self._segment is not None and not self.position.ended:

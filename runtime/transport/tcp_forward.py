@@ -79,13 +79,14 @@ class TcpForwardSink:
         self._sequence = 0
         self._keys = KeyGate()
         self._thread: threading.Thread | None = None
-        self._stop = self._abort = self._behind = False
+        self._running = self._stop = self._abort = self._behind = False
         self._failure: EdgeCodecError | None = None
         self._gone_s: float | None = time.monotonic()  # since when there is no connection
         self._progress_s = time.monotonic()
         self._wake_out: socket.socket | None = None
         self._due = Position()  # what this connection sends next
         self._begun = -1  # segment that this connection knows
+        self._confirmed = Position()  # how far a receiver has said that it is
 
     def begin(self, segment: Segment) -> None:
         """Announce a segment; the receiver hears of it with its first packet."""
@@ -188,8 +189,10 @@ class TcpForwardSink:
         _log.warning("%s; going on without it", message)
 
     def _start(self) -> None:
-        if self._thread is None or not self._thread.is_alive():
+        with self._state:
             self._stop = False
+            if self._running:  # one that was told to stop may not have come to it: it goes on
+                return
             name = f"forward-{self._segment.stream if self._segment else ''}"
             self._wake_out, wake_in = socket.socketpair()
             self._wake_out.setblocking(False)
@@ -197,6 +200,7 @@ class TcpForwardSink:
                 target=self._run, args=(self._wake_out, wake_in), name=name, daemon=True
             )
             self._thread.start()
+            self._running = True
 
     def _halt(self) -> None:
         with self._state:
@@ -217,21 +221,23 @@ class TcpForwardSink:
         with wake_out, wake_in:
             self._keep_connected(wake_in)
 
+    def _goes_on(self) -> bool:
+        with self._state:  # so that `_start` either sees this thread end or makes it go on
+            self._running = not self._stop and self._failure is None
+            return self._running
+
     def _keep_connected(self, wake: socket.socket) -> None:
         pause_s = self._options.retry_s
-        while not self._stop:
+        while self._goes_on():
             made = self.counts.connections
             try:
                 self._connect_and_talk(wake)
             except (OSError, EdgeCodecError) as error:
                 self._note(error)
-                if isinstance(error, (SinkError, ssl.SSLCertVerificationError)):
-                    return
             if self.counts.connections > made:
                 pause_s = self._options.retry_s
             with self._state:
-                if not self._stop:
-                    self._state.wait_for(lambda: self._stop, pause_s)
+                self._state.wait_for(lambda: self._stop or self._failure is not None, pause_s)
             pause_s = min(2 * pause_s, self._options.max_retry_s)
 
     def _note(self, error: Exception) -> None:
@@ -277,9 +283,18 @@ class TcpForwardSink:
         with self._state:
             self.counts.connections += 1
             self._gone_s = None
+            self._compare(position)
             self._window.rewind()
             self._due, self._begun = position, -1
         self._acknowledge(position)
+
+    def _compare(self, position: Position) -> None:
+        """Count what the receiver had confirmed and does not have any more."""
+        before, self._confirmed = self._confirmed, position
+        if position < before:
+            if position.segment == before.segment:
+                self.counts.lost += before.sequence - position.sequence
+            _log.warning("the receiver had confirmed %s, and has lost it: %s", before, position)
 
     def _expect(self, channel: Channel, wake: socket.socket, kind: Kind) -> bytes:
         deadline_s = time.monotonic() + self._options.connect_s
@@ -347,6 +362,7 @@ class TcpForwardSink:
 
     def _acknowledge(self, position: Position) -> None:
         with self._state:
+            self._confirmed = max(self._confirmed, position)
             packets = self._window.acknowledge(position)
             if packets:
                 self.counts.acknowledged += packets

@@ -7,6 +7,7 @@ with one line that says why. What was stored before stays.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -33,6 +34,7 @@ KEY_RETRY_NS = 500_000_000  # a key frame that was requested has come by then, o
 _TICK_S = 0.1
 _LAST_WORDS_S = 1.0
 _DRAIN_S = 10.0
+_MAX_UNREAD = 1 << 20  # bytes of answers that a sender may leave unread
 
 
 class PacketReceiver:
@@ -79,7 +81,7 @@ class PacketReceiver:
         self.completed = 0
         self._sessions = Sessions(folder, self._options.sync, listener)
         self._lock = threading.Lock()
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, bool] = {}  # whether it has shown who it is
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._accept, name="receive", daemon=True)
         self._thread.start()
@@ -108,25 +110,42 @@ class PacketReceiver:
 
     def _accept(self) -> None:
         while not self._closing.is_set():
+            self._sessions.close_idle(LINGER_S)
             try:
                 sock, peer = self._sock.accept()
             except TimeoutError:
-                self._sessions.close_idle(LINGER_S)
                 continue
             except OSError as error:  # too many open files, say: others must not suffer
                 _log.warning("a connection could not be taken: %s", error)
                 self._closing.wait(_TICK_S)
                 continue
-            with self._lock:
-                busy = len(self._connections) >= self._options.max_peers
-                if not busy:
-                    connection = _Connection(self, sock, f"{peer[0]}:{peer[1]}")
-                    self._connections.add(connection)
-            if busy:
+            connection = _Connection(self, sock, f"{peer[0]}:{peer[1]}")
+            if self._make_room(connection):
+                try:
+                    connection.thread.start()
+                except RuntimeError as error:  # no more threads: others must not suffer
+                    _log.warning("%s: refused, %s", peer[0], error)
+                    self.forget(connection)
+                    sock.close()
+            else:
                 _log.warning("%s: refused, %d connections", peer[0], self._options.max_peers)
                 sock.close()
-            else:
-                connection.thread.start()
+
+    def _make_room(self, connection: _Connection) -> bool:
+        """Count a connection; whether it may stay.
+
+        Where there are too many, the oldest that has not shown who it is leaves: strangers who
+        connect and say nothing must not keep senders out.
+        """
+        with self._lock:
+            if len(self._connections) >= self._options.max_peers:
+                stranger = next((c for c, known in self._connections.items() if not known), None)
+                if stranger is None:
+                    return False
+                del self._connections[stranger]
+                stranger.interrupt()
+            self._connections[connection] = False
+            return True
 
     # What follows is for the connections.
 
@@ -145,6 +164,13 @@ class PacketReceiver:
         """The streams."""
         return self._sessions
 
+    def admit(self, connection: _Connection) -> bool:
+        """Take note that a connection has shown who it is; False if it had to leave before."""
+        with self._lock:
+            if connection in self._connections:
+                self._connections[connection] = True
+            return connection in self._connections
+
     def segment_completed(self) -> None:
         """Count a segment."""
         with self._lock:
@@ -153,7 +179,7 @@ class PacketReceiver:
     def forget(self, connection: _Connection) -> None:
         """Drop a connection that has ended."""
         with self._lock:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
 
 
 class _Connection:
@@ -168,6 +194,11 @@ class _Connection:
         self._packets = 0  # since the last acknowledgement
         self._aborted = ""
         self.thread = threading.Thread(target=self._run, name=f"receive-{peer}", daemon=True)
+
+    def interrupt(self) -> None:
+        """Break the connection from another thread."""
+        with contextlib.suppress(OSError):  # it may be broken already
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def _run(self) -> None:
         try:
@@ -188,6 +219,8 @@ class _Connection:
         channel.handshake(self._options.hello_s)
         try:
             hello, proof = self._greet(channel)
+            if not self._receiver.admit(self):
+                raise StreamError("too many connections; this one was too slow to greet")
             key = hello.name, hello.session
             store = self._receiver.sessions.take(*key, channel.interrupt)
         except EdgeCodecError as error:
@@ -270,7 +303,7 @@ class _Connection:
     def _acknowledge(self, channel: Channel, store: StreamStore) -> None:
         channel.queue(Kind.ACK, store.position.pack())
         self._packets = 0
-        if channel.waiting > wire.MAX_BEGIN:
+        if channel.waiting > _MAX_UNREAD:
             raise ProtocolError("the sender does not read what it is told")
 
     def _refuse(self, channel: Channel, error: EdgeCodecError) -> None:

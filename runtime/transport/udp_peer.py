@@ -113,8 +113,8 @@ class UdpPeer:
             If the consumer cannot go on.
         """
         found = wire.open_datagram(data, self.seal)
-        if found is None or found.stream != self._stream:
-            return False
+        if found is None or found.stream != self._stream or found.kind >= Kind.CHALLENGE:
+            return False  # the last: our own words, thrown back
         self._now_ns = self.heard_ns = now_ns
         self.counts.datagrams += 1
         self.counts.received_bytes += len(data)
@@ -136,8 +136,8 @@ class UdpPeer:
             If the consumer cannot go on.
         """
         self._now_ns = now_ns
+        self._hand_out()  # first: what is whole behind a late packet is not given up with it
         self._move_on()
-        self._hand_out()
         self._report()
         self._request_keys()
 

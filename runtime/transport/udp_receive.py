@@ -43,6 +43,7 @@ _Address = Any  # as the socket module has it: (host, port) and more for IPv6
 class _Greeted:
     seal: Seal
     name: str
+    challenge: bytes  # the answer, for when the same greeting comes again
     since_ns: int
 
 
@@ -107,7 +108,7 @@ class UdpReceiver:
         host, port = self._sock.getsockname()[:2]
         self.address: tuple[str, int] = (host, port)
         self.completed = self.refused = self._heard = 0
-        self._greeted: OrderedDict[tuple[bytes, _Address], _Greeted] = OrderedDict()
+        self._greeted: OrderedDict[tuple[bytes, _Address, bytes], _Greeted] = OrderedDict()
         self._known: dict[bytes, _Known] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="receive-udp", daemon=True)
@@ -186,10 +187,15 @@ class UdpReceiver:
 
     def _welcome(self, stream: bytes, data: bytes, address: _Address, now_ns: int) -> bool:
         """Take the first datagram of a sender that has answered the challenge."""
-        greeted = self._greeted.get((stream, address))
-        if greeted is None or wire.open_datagram(data, greeted.seal) is None:
+        fitting = (
+            key
+            for key, greeted in self._greeted.items()
+            if key[:2] == (stream, address) and wire.open_datagram(data, greeted.seal) is not None
+        )
+        key = next(fitting, None)
+        if key is None:
             return False
-        del self._greeted[stream, address]
+        greeted = self._greeted.pop(key)
         known = self._known.get(stream)
         if known is not None:  # it has another address now, or has greeted again
             known.address, known.peer.seal = address, greeted.seal
@@ -216,16 +222,23 @@ class UdpReceiver:
         found = wire.open_datagram(data, self._greeting)
         if found is None or found.kind != Kind.HELLO:
             return False
-        sender, name = wire.unpack_hello(found.body)
-        nonce = os.urandom(wire.NONCE_SIZE)
-        seal = wire.session_seal(self._options.access.token, stream, sender, nonce)
-        self._greeted[stream, address] = _Greeted(seal, name, now_ns)
-        self._greeted.move_to_end((stream, address))
+        try:
+            sender, name = wire.unpack_hello(found.body)
+        except ProtocolError as error:  # anybody may name any stream: that one must not suffer
+            _log.info("%s: %s", address[0], error)
+            return False
+        key = stream, address, sender
+        # The same greeting gets the same answer: it is repeated while the first is on its way.
+        greeted = self._greeted.get(key)
+        if greeted is None:
+            nonce = os.urandom(wire.NONCE_SIZE)
+            seal = wire.session_seal(self._options.access.token, stream, sender, nonce)
+            answer = Datagram(Kind.CHALLENGE, stream, body=sender + nonce).pack(self._greeting)
+            greeted = self._greeted[key] = _Greeted(seal, name, answer, now_ns)
         if len(self._greeted) > MAX_GREETED:
             self._greeted.popitem(last=False)
-        challenge = Datagram(Kind.CHALLENGE, stream, body=sender + nonce).pack(self._greeting)
         with contextlib.suppress(OSError):
-            self._sock.sendto(challenge, address)
+            self._sock.sendto(greeted.challenge, address)
         return True
 
     def _answer(self, stream: bytes, data: bytes) -> None:

@@ -102,6 +102,7 @@ class UdpSender:
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         self._kept_bytes = 0
         self._sequence = 0
+        self._first_parts = 0  # parts of packets that were sent for the first time
         self._key_at: dict[int, int] = {}  # slice -> packet of its last key frame
         self._ended = self._acknowledged = True
         self._greeted_ns: int | None = None
@@ -153,6 +154,7 @@ class UdpSender:
             if len(self._header) <= SMALL_HEADER or not self._header_known:
                 self._send_header()
         self._let_go()
+        self._first_parts += len(kept.parts)
         self._send_parts(sequence, kept, range(len(kept.parts)))
 
     def end(self, now_ns: int) -> None:
@@ -171,7 +173,7 @@ class UdpSender:
             self._establish(challenge.body)
             return
         found = None if self._seal is None else wire.open_datagram(data, self._seal)
-        if found is None:
+        if found is None or found.kind < Kind.CHALLENGE:  # our own words, thrown back
             return
         self.heard_ns = now_ns
         if found.kind == Kind.REPORT:
@@ -231,6 +233,8 @@ class UdpSender:
             parts = range(len(kept.parts))
             if fragment != wire.WHOLE_PACKET:
                 parts = parts[fragment : fragment + 1]
+            if self.counts.sent_again + len(parts) > self._first_parts:
+                return  # a report that somebody repeats must not make a flood
             self.counts.sent_again += len(parts)
             self._send_parts(sequence, kept, parts)
 

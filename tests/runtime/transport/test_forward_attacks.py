@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from live_packets import LiveSource, decoded_files, live_spec, segment_of, wait_for
 
 from edge_codec.bitstream.header import pack_header
-from edge_codec.errors import SinkError
 from edge_codec.runtime.access import Access
 from edge_codec.runtime.transport import forward_wire as wire
+from edge_codec.runtime.transport import tcp_receive
 from edge_codec.runtime.transport.channel import HEAD
-from edge_codec.runtime.transport.forward_options import ForwardOptions
 from edge_codec.runtime.transport.forward_wire import Kind
 from edge_codec.runtime.transport.receiver_options import ReceiverOptions
 from edge_codec.runtime.transport.tcp_forward import TcpForwardSink
@@ -216,16 +215,6 @@ def test_a_slice_that_cannot_go_on_gets_a_key_frame_requested(tmp_path):
         assert wire.unpack_key(kinds[-1][1]) == 0
 
 
-def test_a_receiver_s_request_reaches_the_encoder():
-    requests = []
-    with LyingReceiver(GREETING + WELCOME + message(Kind.KEY, wire.pack_key(0))) as liar:
-        sink = TcpForwardSink(liar.address, on_key_request=requests.append)
-        sink.begin(segment_of(SPEC))
-        assert wait_for(lambda: requests)
-        sink.abort()
-    assert requests == [0]
-
-
 def test_a_packet_that_leaves_others_out_is_refused(tmp_path):
     source = LiveSource(SPEC)
     packets = [source.packet().pack() for _ in range(3)]
@@ -336,97 +325,24 @@ def test_a_proof_is_not_good_for_another_connection(tmp_path):
                 assert kind == (Kind.WELCOME if len(proofs) == 1 else Kind.ERROR)
 
 
-class LyingReceiver:
-    """Accepts one connection, says given bytes, and keeps it open."""
-
-    def __init__(self, said):
-        self.sock = socket.create_server(LOCAL)
-        self.address = self.sock.getsockname()
-        self._said = said
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self):
-        self.sock.settimeout(0.05)
-        held = []
-        while not self._stop.is_set():
-            with contextlib.suppress(OSError):
-                held.append(self.sock.accept()[0])
-                held[-1].sendall(self._said)
-        for sock in held:
-            sock.close()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        self._thread.join()
-        self.sock.close()
+def test_strangers_who_say_nothing_do_not_keep_senders_out(tmp_path):
+    options = ReceiverOptions(max_peers=3, hello_s=60)
+    with PacketReceiver(LOCAL, tmp_path, options) as found, contextlib.ExitStack() as stack:
+        first, *silent = [stack.enter_context(RawSender(found.address)) for _ in range(3)]
+        first.greet()
+        for sender in silent:
+            assert sender.hear()[0] == Kind.CHALLENGE
+        late = stack.enter_context(RawSender(found.address, name="late"))
+        late.greet()
+        assert silent[0].hear() is None  # the oldest of them left
+        for sender in (first, late):
+            sender.say(Kind.PING)
+            assert sender.hear()[0] == Kind.ACK
 
 
-def message(kind, body=b""):
-    return HEAD.pack(kind, len(body)) + body
-
-
-GREETING = message(Kind.CHALLENGE, wire.Challenge(bytes(32), False).pack())
-WELCOME = message(Kind.WELCOME, wire.pack_welcome(bytes(32), wire.Position()))
-
-
-def test_what_was_not_confirmed_is_sent_again():
-    """A receiver that takes a packet and leaves without a word gets it once more."""
-    seen = []
-    with socket.create_server(LOCAL) as server:
-
-        def serve():
-            for _ in range(2):
-                sock, _ = server.accept()
-                with sock:
-                    sock.sendall(GREETING + WELCOME)
-                    data = b""
-                    while data.count(b"\xecP") < 2:
-                        data += sock.recv(1 << 16)
-                    seen.append(data)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        source = LiveSource(SPEC)
-        sink = TcpForwardSink(server.getsockname(), ForwardOptions(retry_s=0.02))
-        sink.begin(segment_of(SPEC))
-        packets = [source.packet() for _ in range(2)]
-        for packet in packets:
-            sink.send(packet, packet.pack())
-        thread.join(20)
-        sink.abort()
-    for data in seen:
-        assert data.endswith(b"".join(message(Kind.PACKET, packet.pack()) for packet in packets))
-    assert len(seen) == 2
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"",
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        HEAD.pack(Kind.CHALLENGE, 0xFFFFFFFF),
-        message(Kind.WELCOME),
-        GREETING + message(Kind.ACK),
-        GREETING + WELCOME,
-        GREETING + WELCOME + message(Kind.ACK, b"short"),
-        GREETING + WELCOME + message(Kind.KEY, wire.pack_key(70)),
-        GREETING + WELCOME + message(Kind.PACKET),
-    ],
-    ids=range(9),
-)
-def test_a_hostile_receiver_fails_the_stream_in_time(said):
-    source = LiveSource(SPEC)
-    options = ForwardOptions(patience_s=0.3, connect_s=0.1, silence_s=0.1, retry_s=0.02)
-    with LyingReceiver(said) as liar:
-        sink = TcpForwardSink(liar.address, options)
-        sink.begin(segment_of(SPEC))
-        packet = source.packet()
-        sink.send(packet, packet.pack())
-        with pytest.raises(SinkError, match="check that the receiver runs"):
-            sink.end()
-        sink.abort()
+def test_a_sender_that_does_not_read_is_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(tcp_receive, "_MAX_UNREAD", 0)  # bytes; many fit into the network
+    with PacketReceiver(LOCAL, tmp_path, QUICK) as found, RawSender(found.address) as sender:
+        sender.greet()
+        sender.say(Kind.PING)
+        assert "does not read" in sender.error()

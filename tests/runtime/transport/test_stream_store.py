@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -293,3 +294,58 @@ def test_any_journal_is_read(tmp_path_factory, lines):
     folder = tmp_path_factory.mktemp("journal")
     (folder / "transport.jsonl").write_bytes(b"\n".join(lines))
     assert isinstance(read_past(folder), Past)
+
+
+def test_a_line_of_the_journal_that_was_cut_does_not_spoil_the_next(tmp_path):
+    store = opened(tmp_path)
+    store.close()
+    with (tmp_path / "heart" / "transport.jsonl").open("a") as file:
+        file.write('{"event": "seg')
+    source, store = LiveSource(SPEC), opened(tmp_path)
+    store.begin(0, HEADER)
+    put(store, source)
+    store.close()
+    past = read_past(tmp_path / "heart")
+    assert (past.session, past.segment, past.files) == (SESSION.hex(), 0, ["0000.ecd"])
+    lines = (tmp_path / "heart" / "transport.jsonl").read_text().splitlines()
+    assert json.loads(lines[2])["event"] == "resumed"
+
+
+def test_a_journal_that_is_written_in_part_is_an_error(tmp_path, monkeypatch):
+    store, write = opened(tmp_path), os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:9]))
+    with pytest.raises(SinkError, match="make room"):
+        store.begin(0, HEADER)
+    monkeypatch.undo()
+    store.begin(0, HEADER)
+    store.close()
+    assert read_past(tmp_path / "heart").segment == 0
+
+
+def test_what_was_told_of_packets_that_are_sent_again_does_not_count_twice(tmp_path):
+    """The disk kept the journal, but not the last packets: power loss with a relaxed --fsync."""
+    source, store = LiveSource(live_spec(2, key_interval=1000)), opened(tmp_path)
+    header = pack_header(source.spec)
+    store.begin(0, header)
+    packets = [source.packet(i % 2) for i in range(12)]
+    for packet in [*packets[:7], *packets[9:]]:
+        store.put(packet, packet.pack())
+    path = tmp_path / "heart" / "0000.ecd"
+    killed(store)
+    with path.open("rb+") as file:
+        file.truncate(len(header) + sum(len(packet.pack()) for packet in packets[:5]))
+    store = opened(tmp_path)
+    assert store.position == Position(0, 5)
+    store.begin(0, header)
+    for packet in packets[5:]:
+        assert store.put(packet, packet.pack())
+    killed(store)
+    assert opened(tmp_path).position == Position(0, 12)
+
+
+def test_a_file_where_the_folder_should_be_is_left_alone(tmp_path):
+    (tmp_path / "heart").write_text("mine")
+    store = opened(tmp_path)
+    assert store.name == f"heart.{SESSION.hex()[:8]}"
+    store.close()
+    assert (tmp_path / "heart").read_text() == "mine"

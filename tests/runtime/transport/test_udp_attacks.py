@@ -1,9 +1,10 @@
 import os
+import socket
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live_packets import LiveSource, live_spec
+from live_packets import LiveSource, live_spec, wait_for
 
 from edge_codec.bitstream.header import pack_header
 from edge_codec.errors import EdgeCodecError, ProtocolError, SinkError
@@ -14,6 +15,7 @@ from edge_codec.runtime.transport.datagram import Datagram, Kind
 from edge_codec.runtime.transport.key_gate import KeyGate
 from edge_codec.runtime.transport.udp_options import UdpOptions
 from edge_codec.runtime.transport.udp_peer import UdpPeer
+from edge_codec.runtime.transport.udp_receive import UdpReceiver
 from edge_codec.runtime.transport.udp_sender import UdpSender
 
 STREAM = b"12345678"
@@ -266,3 +268,99 @@ def test_a_gate_opens_once_in_a_while():
     assert not gate.opens(1)  # every slice has been asked for
     now[0] = 200
     assert gate.opens(1)
+
+
+def established_sender(requests):
+    sender, sent, stream, nonce = sender_of(requests)
+    greeting = wire.greeting_seal(None)
+    sender.receive(Datagram(Kind.CHALLENGE, stream, body=nonce + bytes(16)).pack(greeting), 1)
+    return sender, sent, stream, wire.session_seal(None, stream, nonce, bytes(16))
+
+
+def test_a_report_that_is_repeated_makes_no_flood():
+    sender, sent, stream, seal = established_sender([])
+    source = LiveSource(SPEC)
+    for _ in range(3):
+        packet = source.packet()
+        sender.send(packet.sequence, 0, packet.key, packet.pack(), 2)
+    parts = sum(wire.open_datagram(data, seal).kind == Kind.DATA for data in sent[1:])
+    report = Datagram(
+        Kind.REPORT, stream, 0, 0, body=wire.pack_missing([(1, wire.WHOLE_PACKET)] * 100)
+    ).pack(seal)
+    for now_ns in range(3, 20):
+        sender.receive(report, now_ns)
+    assert 0 < sender.counts.sent_again <= parts
+
+
+def test_own_words_that_are_thrown_back_are_no_sign_of_life():
+    sender, sent, _, seal = established_sender([])
+    header = next(data for data in sent if wire.open_datagram(data, seal) is not None)
+    sender.receive(header, 1_000)
+    assert sender.heard_ns == 1
+    answers = []
+    peer = peer_of(ConcealingDecoder(lambda _: None), answers)
+    peer.receive(Datagram(Kind.HEADER, STREAM, body=HEADER).pack(SEAL), 1)
+    assert not peer.receive(Datagram(Kind.REPORT, STREAM).pack(SEAL), 2)
+    assert peer.heard_ns == 1
+
+
+def test_what_is_whole_behind_a_hole_is_handed_out_before_the_next_segment():
+    shown = []
+    options = UdpOptions()
+    peer = peer_of(ConcealingDecoder(shown.append), [], options)
+    packet = LiveSource(SPEC).packet()
+    peer.receive(Datagram(Kind.HEADER, STREAM, body=HEADER).pack(SEAL), 1)
+    parts = wire.cut(packet.pack())
+    for fragment, body in enumerate(parts):  # its first part comes later than packet 1
+        part = Datagram(Kind.DATA, STREAM, 0, 1, fragment, len(parts), body=body)
+        assert peer.receive(part.pack(SEAL), 2)
+    peer.receive(Datagram(Kind.HEADER, STREAM, 1, body=HEADER).pack(SEAL), 3)
+    before = peer.counts.damaged
+    peer.tick(options.deadline_ns + 10)
+    assert peer.counts.damaged == before + 1  # packet 0 came as 1: it was looked at
+
+
+class Stranger:
+    """Speaks to a receiver by hand."""
+
+    def __init__(self, address):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.settimeout(5)
+        self.sock.connect(address)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+    def greet(self, nonce, name="heart"):
+        """Send a greeting and return the receiver's number."""
+        greeting = wire.greeting_seal(None)
+        self.sock.send(wire.pack_hello(STREAM, nonce, name, greeting))
+        answer = wire.open_datagram(self.sock.recv(2000), greeting)
+        assert answer.body[:16] == nonce
+        return answer.body[16:]
+
+    def begin(self, nonce, number):
+        seal = wire.session_seal(None, STREAM, nonce, number)
+        self.sock.send(Datagram(Kind.HEADER, STREAM, body=HEADER).pack(seal))
+
+
+def test_a_greeting_that_is_repeated_on_a_long_way_gets_the_same_answer(tmp_path):
+    with UdpReceiver(("127.0.0.1", 0), tmp_path) as receiver, Stranger(receiver.address) as sender:
+        number = sender.greet(b"n" * 16)
+        assert sender.greet(b"n" * 16) == number
+        assert sender.greet(b"m" * 16) != number  # an old one that somebody has recorded, say
+        sender.begin(b"n" * 16, number)
+        assert wait_for(lambda: receiver.streams == ["heart"])
+
+
+def test_a_stranger_who_names_a_stream_does_not_end_it(tmp_path):
+    with UdpReceiver(("127.0.0.1", 0), tmp_path) as receiver, Stranger(receiver.address) as sender:
+        sender.begin(b"n" * 16, sender.greet(b"n" * 16))
+        assert wait_for(lambda: receiver.streams)
+        with Stranger(receiver.address) as other:
+            other.sock.send(wire.pack_hello(STREAM, b"o" * 16, "../x", wire.greeting_seal(None)))
+            assert wait_for(lambda: receiver.refused)
+        assert receiver.streams == ["heart"]
