@@ -1,4 +1,5 @@
-"""README's tables, from the records of `bench_codec` and `edge-codec bench rd`.
+"""README's tables, from the records of `bench_codec`, `edge-codec bench rd` and
+`bench latency`.
 
     python -m benchmarks.report
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.markdown import table
+from benchmarks.report_latency import latency_table
 from benchmarks.report_peers import bounded_table, lossless_table
 
 RESULTS = Path(__file__).parent / "results" / "bench_codec.jsonl"
@@ -74,7 +76,9 @@ def _any(rows: dict[Key, Row], case: str, profile: str) -> Row:
 def main() -> None:
     """Print all tables."""
     rows = load()
-    tables = (rate_table(rows), time_table(rows), lossless_table(), bounded_table())
+    tables = (
+        rate_table(rows), time_table(rows), latency_table(), lossless_table(), bounded_table(),
+    )  # fmt: skip
     print(*tables, sep="\n\n")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import demo, report, report_peers
+from benchmarks import demo, report, report_latency, report_peers
 from edge_codec.cli import Console, main
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +75,7 @@ def test_tables_are_those_of_the_records():
     rows = report.load()
     assert report.rate_table(rows) in README
     assert report.time_table(rows) in README
+    assert report_latency.latency_table() in README
     assert report_peers.lossless_table() in README
     assert report_peers.bounded_table() in README
 
