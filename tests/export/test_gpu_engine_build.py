@@ -23,10 +23,10 @@ from edge_codec.bench.kernels.interpreter_device import compile_nothing  # noqa:
 from edge_codec.errors import EngineError  # noqa: E402
 from edge_codec.export import gpu_engine  # noqa: E402
 from edge_codec.export.gpu_engine import build_engine, execute  # noqa: E402
-from edge_codec.runtime.integer_chain import read_plan  # noqa: E402
 from edge_codec.kernels.int8_layer import ConvShape  # noqa: E402
 from edge_codec.manifest import load_manifest  # noqa: E402
 from edge_codec.runtime.gpu_engine import read_engine  # noqa: E402
+from edge_codec.runtime.integer_chain import read_plan  # noqa: E402
 from edge_codec.runtime.integer_reference import IntegerReference  # noqa: E402
 from edge_codec.spec import ModelId  # noqa: E402
 
