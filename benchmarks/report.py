@@ -1,5 +1,4 @@
-"""README's tables, from the records of `bench_codec`, `edge-codec bench rd` and
-`bench latency`.
+"""README's tables, from the records of `bench_codec`, `bench rd` and `bench latency`.
 
     python -m benchmarks.report
 
