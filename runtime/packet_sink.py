@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
 from edge_codec.bitstream.packet import Packet
 from edge_codec.spec import StreamSpec
+
+STREAM_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")  # also safe as a folder's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class Segment:
     Attributes
     ----------
     stream : str
-        Name of the live stream, of letters, digits, `.`, `_` and `-`, 1 to 64 of them.
+        Name of the live stream, of the form `STREAM_NAME`.
     number : int
         0, 1, 2, ... within the live stream.
     spec : StreamSpec

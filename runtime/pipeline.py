@@ -16,7 +16,6 @@ by `edge_codec.runtime.dispatch`. `docs/streaming.md` says what happens when som
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,11 +32,10 @@ from edge_codec.runtime.dispatch import Dispatch, Listener
 from edge_codec.runtime.live_coder import LiveCoder
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.live_stream import LiveStream
-from edge_codec.runtime.packet_sink import PacketSink
+from edge_codec.runtime.packet_sink import STREAM_NAME, PacketSink
 from edge_codec.spec import CineInfo, ModelId, StreamSpec
 
 MAX_WORKERS = 256
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 USUAL_SIDE = 256  # of frames whose size is not known when a stream is opened
 
 
@@ -135,7 +133,7 @@ class Pipeline:
         SinkError
             If what is to be gone on with cannot be read.
         """
-        if not NAME.fullmatch(name):
+        if not STREAM_NAME.fullmatch(name):
             raise SpecError(
                 f"stream name {name!r}: use 1 to 64 letters, digits, '.', '_', '-', not '.' first"
             )

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from edge_codec.errors import SinkError
+from edge_codec.runtime.packet_sink import STREAM_NAME
 
-_STREAM_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", re.ASCII)
 _SEGMENT_FILE = re.compile(r"(\d{4,9})\.ecd", re.ASCII)
 
 
@@ -20,7 +20,7 @@ def stream_folder(folder: Path, stream: str) -> Path:
     SinkError
         If the name could lead elsewhere, or is hidden or too long.
     """
-    if not _STREAM_NAME.fullmatch(stream):
+    if not STREAM_NAME.fullmatch(stream):
         raise SinkError(
             f"stream name {stream[:80]!r} is no name for a folder; use 1 to 64 letters, digits, "
             "'.', '_' and '-', and no '.' in front"

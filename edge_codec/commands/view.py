@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_codec.errors import SourceError
 from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -49,12 +52,48 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     with ViewerServer(library, options.host, options.port, token) as server:
         print(server.url, file=console.out, flush=True)
         print("edge-codec: Ctrl-C ends the viewer", file=console.err)
-        if not options.no_open:
-            import webbrowser
-
-            webbrowser.open(server.url)
+        opened = contextlib.nullcontext() if options.no_open else _opened(server.url)
         try:
-            server.serve_forever(poll_interval=0.2)
+            with opened:
+                server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             return ExitStatus.OK
     return ExitStatus.OK
+
+
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator[None]:
+    """Open a browser by a file that leads to the page.
+
+    Every user of the machine can read the command line of a browser; the address holds the token.
+    The file can be read by its owner alone, and is there until the viewer ends.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be made.
+    """
+    import html
+    import tempfile
+    import webbrowser
+
+    text = (
+        '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+        f'<meta http-equiv="refresh" content="0; url={html.escape(url)}">'
+        f'<a href="{html.escape(url)}">edge-codec viewer</a>\n'
+    )
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="edge-codec-", ignore_cleanup_errors=True)
+            )
+            path = Path(folder, "viewer.html")
+            path.touch(0o600)
+            path.write_text(text)
+        except OSError as error:
+            raise SourceError(
+                f"no temporary file can be made for the browser ({error.strerror}); use --no-open "
+                "and open the printed address"
+            ) from error
+        webbrowser.open(path.as_uri())
+        yield

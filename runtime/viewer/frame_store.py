@@ -1,16 +1,18 @@
 """Decoded frames of one stream at random access, in bounded memory.
 
 Each frame depends on those before it up to a key frame. The decoder of a slice is kept, so that
-playing on costs one frame each, and all frames that a jump has to decode are kept in a cache.
+playing on costs one frame each, and all frames that a jump has to decode are kept in a cache. That
+may be tens of thousands of frames: one call decodes for `WORK_S` and says how far it came, the next
+goes on from there, and others have their turn in between.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_codec.base.vqvae import VqvaeModel
 from edge_codec.codec import Decoder
@@ -22,6 +24,23 @@ from edge_codec.runtime.viewer.packed_frame import pack_frame
 from edge_codec.runtime.viewer.packet_index import PacketIndex
 from edge_codec.spec import ModelId
 
+WORK_S = 1.0  # of one call; one frame is decoded at least
+
+
+class Progress(NamedTuple):
+    """How far a call came that did not reach its frame.
+
+    Attributes
+    ----------
+    decoded : int
+        Frames that are decoded, of those it takes.
+    frames : int
+        Frames it takes, from the key frame to the one wanted.
+    """
+
+    decoded: int
+    frames: int
+
 
 class Layer(Enum):
     """What of a frame to decode."""
@@ -31,7 +50,7 @@ class Layer(Enum):
 
 
 class ByteCache:
-    """The latest results by key, up to a number of bytes.
+    """The latest results by key, up to a number of bytes; may be used by several threads.
 
     Parameters
     ----------
@@ -40,22 +59,25 @@ class ByteCache:
     """
 
     def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()
         self._limit = limit
         self._size = 0
         self._items: OrderedDict[Any, bytes] = OrderedDict()
 
     def get(self, key: Any) -> bytes | None:
         """Return what is kept under a key and mark it as used."""
-        if key in self._items:
-            self._items.move_to_end(key)
-        return self._items.get(key)
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
 
     def put(self, key: Any, value: bytes) -> None:
         """Keep a result, and forget what was not used for longest where there is no room."""
-        self._size += len(value) - len(self._items.pop(key, b""))
-        self._items[key] = value
-        while self._size > self._limit and len(self._items) > 1:
-            self._size -= len(self._items.popitem(last=False)[1])
+        with self._lock:
+            self._size += len(value) - len(self._items.pop(key, b""))
+            self._items[key] = value
+            while self._size > self._limit and len(self._items) > 1:
+                self._size -= len(self._items.popitem(last=False)[1])
 
     @property
     def size(self) -> int:
@@ -90,8 +112,8 @@ class FrameStore:
         self._reached: dict[tuple[Layer, int], int] = {}
         self._mapper = mapper
 
-    def frame(self, slice_index: int, phase_index: int, layer: Layer) -> bytes:
-        """Return a frame as `pack_frame` makes it.
+    def frame(self, slice_index: int, phase_index: int, layer: Layer) -> bytes | Progress:
+        """Return a frame as `pack_frame` makes it, or how far the work for it has come.
 
         Raises
         ------
@@ -101,29 +123,31 @@ class FrameStore:
             If it cannot be decoded.
         """
         key = (layer, slice_index, phase_index)
+        found = self._cache.get(key)  # without waiting for others' frames
+        if found is not None:
+            return found
         with self._lock:
-            found = self._cache.get(key)
-            if found is None:
-                for phase, data in self._decode(slice_index, phase_index, layer):
-                    self._cache.put((layer, slice_index, phase), data)
-                    found = data
-        if found is None:
-            raise FrameError(f"slice {slice_index} has no phase {phase_index}")
-        return found
+            return self._cache.get(key) or self._decode(slice_index, phase_index, layer)
 
-    def _decode(
-        self, slice_index: int, phase_index: int, layer: Layer
-    ) -> Iterator[tuple[int, bytes]]:
-        """Yield the frames of a slice that are on the way to the one wanted, and that one."""
+    def _decode(self, slice_index: int, phase_index: int, layer: Layer) -> bytes | Progress:
+        """Decode and keep the frames that lead to the one wanted, as far as `WORK_S` goes."""
+        end_s = time.monotonic() + WORK_S
         chain = self._index.chain(slice_index, phase_index)
         decoder = self._decoder(layer)
-        first = phase_index - len(chain) + 1
-        reached = self._reached.pop((layer, slice_index), -1)
-        begin = reached + 1 if first <= reached < phase_index else first
-        for phase in range(begin, phase_index + 1):
+        first, place = phase_index - len(chain) + 1, (layer, slice_index)
+        reached = self._reached.get(place, -1)
+        phase = reached + 1 if first <= reached < phase_index else first
+        while True:
+            self._reached.pop(place, None)  # not known where decoding fails
             frame = decoder.push(self._index.read(chain[phase - first]))
-            yield phase, pack_frame(to_voxels(frame, self._index.spec.info))
-        self._reached[layer, slice_index] = phase_index
+            data = pack_frame(to_voxels(frame, self._index.spec.info))
+            self._cache.put((*place, phase), data)
+            self._reached[place] = phase
+            if phase == phase_index:
+                return data
+            phase += 1
+            if time.monotonic() >= end_s:
+                return Progress(phase - first, len(chain))
 
     def _decoder(self, layer: Layer) -> Decoder:
         spec = self._index.spec

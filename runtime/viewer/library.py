@@ -16,7 +16,7 @@ from typing import Any
 from edge_codec.errors import FrameError, SourceError
 from edge_codec.runtime.files import band_mapper
 from edge_codec.runtime.viewer.facts import facts_of
-from edge_codec.runtime.viewer.frame_store import FrameStore, Layer
+from edge_codec.runtime.viewer.frame_store import FrameStore, Layer, Progress
 from edge_codec.runtime.viewer.original import Original
 from edge_codec.runtime.viewer.packed_frame import pack_frame
 from edge_codec.runtime.viewer.packet_index import FIELDS, PacketIndex
@@ -111,8 +111,8 @@ class Library:
             "damage": list(index.damage),
         }
 
-    def frame(self, number: int, slice_index: int, phase_index: int, what: str) -> bytes:
-        """Return a frame as `pack_frame` makes it.
+    def frame(self, number: int, slice_index: int, phase_index: int, what: str) -> bytes | Progress:
+        """Return a frame as `pack_frame` makes it, or how far it is: ask again.
 
         Parameters
         ----------

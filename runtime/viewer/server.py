@@ -9,7 +9,9 @@ from a table of a few files and from `Library`; no part of a request becomes a p
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import io
 import ipaddress
 import json
 import logging
@@ -17,6 +19,7 @@ import re
 import secrets
 import socket
 import threading
+import time
 import urllib.parse
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +28,7 @@ from typing import Any
 
 from edge_codec.errors import EdgeCodecError, SourceError
 from edge_codec.runtime.access import is_loopback
+from edge_codec.runtime.viewer.frame_store import Progress
 from edge_codec.runtime.viewer.library import Library
 
 LOGGER = logging.getLogger(__name__)
@@ -47,7 +51,7 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 MAX_CONNECTIONS = 32
-IDLE_S = 30.0
+REQUEST_S = 30.0  # from the end of an answer to the last byte of the next request; of an answer
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _HOST = re.compile(r"(?P<name>[0-9A-Za-z.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
 
@@ -90,7 +94,8 @@ class ViewerServer(ThreadingHTTPServer):
         self.token = token or secrets.token_urlsafe(24)
         self.assets = {name: _read_asset(file) for name, (file, _) in ASSETS.items()}
         self.loopback_only = is_loopback(host)
-        self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._table = threading.Lock()
+        self._connections: dict[socket.socket, bool] = {}  # oldest first; whether it has the token
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), _Handler)
@@ -110,14 +115,14 @@ class ViewerServer(ThreadingHTTPServer):
         self.library.close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Take a connection, or close it at once where there are too many."""
-        if not self._slots.acquire(blocking=False):
+        """Take a connection; where there are too many, the oldest without the token goes."""
+        if not self._make_room(request):
             self.shutdown_request(request)
             return
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._slots.release()
+            self._forget(request)
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -125,12 +130,56 @@ class ViewerServer(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._slots.release()
+            self._forget(request)
+
+    def trust(self, connection: socket.socket) -> None:
+        """Note that a connection has shown the token: it is not closed for others."""
+        with self._table:
+            if connection in self._connections:
+                self._connections[connection] = True
+
+    def _make_room(self, connection: socket.socket) -> bool:
+        with self._table:
+            if len(self._connections) >= MAX_CONNECTIONS:
+                strangers = (known for known, trusted in self._connections.items() if not trusted)
+                oldest = next(strangers, None)
+                if oldest is None:
+                    return False
+                del self._connections[oldest]
+                with contextlib.suppress(OSError):  # it has just ended by itself
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread wakes up and ends
+            self._connections[connection] = False
+            return True
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._table:
+            self._connections.pop(connection, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a connection that broke; the others go on."""
         del request
         LOGGER.debug("connection of %s broke", client_address, exc_info=True)
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads from a connection until a deadline for all reads together.
+
+    A timeout of the socket begins anew with each byte: a header that drips would never end.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.deadline = 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the request took too long")
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -140,24 +189,45 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "edge-codec"
     sys_version = ""
     protocol_version = "HTTP/1.1"
-    timeout = IDLE_S
+
+    def setup(self) -> None:
+        """Read with a deadline."""
+        super().setup()
+        self.rfile.close()
+        self._reader = _TimedReader(self.connection)
+        self.rfile = io.BufferedReader(self._reader)
+
+    def handle_one_request(self) -> None:
+        """Answer the next request, which has to be whole within `REQUEST_S`."""
+        self._reader.deadline = time.monotonic() + REQUEST_S
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         """Answer, or refuse without saying why: what is behind the token is nobody's business."""
         try:
-            body, kind = self._answer()
+            answer, kind = self._answer()
         except RequestError as refused:
             self._send(refused.status, refused.status.phrase.encode(), "text/plain")
             return
         except EdgeCodecError as error:
-            self._send_json({"error": str(error)}, HTTPStatus.UNPROCESSABLE_ENTITY)
+            self._send(HTTPStatus.UNPROCESSABLE_ENTITY, *_json({"error": str(error)}))
             return
-        self._send(HTTPStatus.OK, body, kind)
+        if isinstance(answer, Progress):
+            self._send(HTTPStatus.ACCEPTED, *_json(answer._asdict()))
+            return
+        self._send(HTTPStatus.OK, answer, kind)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no GET, or no HTTP, with the headers of all other answers."""
+        del message, explain
+        self.close_connection = True
+        status = HTTPStatus(code)
+        self._send(status, status.phrase.encode(), "text/plain")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: the path holds the token."""
 
-    def _answer(self) -> tuple[bytes, str]:
+    def _answer(self) -> tuple[bytes | Progress, str]:
         if not _is_own_name(self.headers.get_all("Host", []), self.server):
             raise RequestError(HTTPStatus.MISDIRECTED_REQUEST)
         path, _, asked = self.path.partition("?")
@@ -165,13 +235,14 @@ class _Handler(BaseHTTPRequestHandler):
         given, right = urllib.parse.unquote_to_bytes(token), self.server.token.encode()
         if not hmac.compare_digest(given, right) or not slash:
             raise RequestError(HTTPStatus.NOT_FOUND)
+        self.server.trust(self.connection)
         if name in ASSETS and not asked:
             return self.server.assets[name], ASSETS[name][1]
         query = _query(asked)
         if name == "api/frame":
             return self._frame(query), "application/octet-stream"
         if name == "api/state":
-            return json.dumps(self._state(query)).encode(), "application/json"
+            return _json(self._state(query))
         raise RequestError(HTTPStatus.NOT_FOUND)
 
     def _state(self, query: dict[str, str]) -> dict[str, Any]:
@@ -182,23 +253,29 @@ class _Handler(BaseHTTPRequestHandler):
             state |= library.state(_number(query, "stream"), _number(query, "since"))
         return state
 
-    def _frame(self, query: dict[str, str]) -> bytes:
+    def _frame(self, query: dict[str, str]) -> bytes | Progress:
         number, slice_index, phase_index = (
             _number(query, name) for name in ("stream", "slice", "phase")
         )
         return self.server.library.frame(number, slice_index, phase_index, query.get("what", ""))
 
-    def _send_json(self, value: Any, status: HTTPStatus) -> None:
-        self._send(status, json.dumps(value).encode(), "application/json")
-
     def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
+        self.connection.settimeout(REQUEST_S)  # for all of the answer
         self.send_response(status)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         for name, value in SECURITY_HEADERS.items():
             self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _json(value: Any) -> tuple[bytes, str]:
+    """Return JSON, which knows no NaN: browsers refuse the whole answer for one."""
+    return json.dumps(value, allow_nan=False).encode(), "application/json"
 
 
 def _read_asset(name: str) -> bytes:

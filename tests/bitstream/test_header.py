@@ -165,9 +165,11 @@ def test_hostile_value_with_right_crc_is_refused(at: int, raw: bytes, message: s
         read_header(io.BytesIO(patched(make_spec(), at, raw)))
 
 
-def test_time_that_is_not_finite_is_refused() -> None:
+@pytest.mark.parametrize("at", [148, 156])
+@pytest.mark.parametrize("time_ms", [float("nan"), float("inf"), float("-inf")])
+def test_time_that_is_not_finite_is_refused(at: int, time_ms: float) -> None:
     data = bytearray(pack_header(golden_spec()))
-    struct.pack_into("<d", data, 148, float("nan"))
+    struct.pack_into("<d", data, at, time_ms)
     with pytest.raises(BitstreamError, match="trigger time"):
         unpack_header(with_crc(data))
 

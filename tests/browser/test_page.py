@@ -15,6 +15,7 @@ from edge_codec.bitstream.packet import LayerId
 from edge_codec.cine import Cine
 from edge_codec.codec import Encoder
 from edge_codec.io import open_source
+from edge_codec.runtime.viewer import frame_store
 from edge_codec.spec import StreamSpec
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sunnybrook_scd0000301_slice.nii.gz"
@@ -117,6 +118,26 @@ def test_keys_and_sliders_go_to_every_frame(page, files, heart):
         page.set("slice", 1, "input")
         page.wait_drawn("0/1/5/whole")
         assert page.text("phase-text") == f"6 / {PHASES}"
+
+
+def test_a_frame_that_takes_long_is_asked_for_until_it_is_there(page, files, heart, monkeypatch):
+    monkeypatch.setattr(frame_store, "WORK_S", 0.0)  # one frame per request
+    with page.served(files / "lossless.ecd") as url:
+        page.open(url)
+        show_window(page, 200, 400)
+        page.run(
+            "const box = document.getElementById('message'); window.said = [];"
+            "const note = () => window.said.push(box.textContent);"
+            "new MutationObserver(note).observe(box, { childList: true });"
+        )
+        page.set("phase", PHASES - 1, "input")
+        page.wait_drawn(f"0/0/{PHASES - 1}/whole")
+        expected = chrome.gray_of(heart.voxels[0, PHASES - 1], 200, 400)
+        np.testing.assert_array_equal(page.grays("decoded"), expected)
+        said = page.run("return window.said")
+        for decoded in range(2, PHASES):
+            assert f"This frame builds on many others: {decoded} of {PHASES} are decoded." in said
+        assert page.run("return document.getElementById('message').hidden")
 
 
 @pytest.mark.parametrize("original", [None, "heart.npy"])

@@ -29,8 +29,10 @@ export function parseFrame(buffer) {
 }
 
 export class Stream {
-  constructor(number) {
+  // `stillWanted(stream, slice, phase, progress)` is told how far a frame is that takes long.
+  constructor(number, stillWanted) {
     this.number = number;
+    this.stillWanted = stillWanted;
     this.facts = null;
     this.state = null;
     this.rows = [];
@@ -98,7 +100,13 @@ export class Stream {
   }
 
   async load(key, slice, phase, what) {
-    const answer = await ask(`api/frame?stream=${this.number}&slice=${slice}&phase=${phase}&what=${what}`);
+    const path = `api/frame?stream=${this.number}&slice=${slice}&phase=${phase}&what=${what}`;
+    let answer = await ask(path);
+    while (answer.status === 202) {
+      const progress = await answer.json();
+      if (!this.stillWanted(this, slice, phase, progress)) throw new ServerError("This frame was left.");
+      answer = await ask(path);
+    }
     const frame = parseFrame(await answer.arrayBuffer());
     this.cache.set(key, frame);
     this.cached += frame.bytes;

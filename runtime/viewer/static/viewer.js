@@ -34,7 +34,7 @@ async function show() {
   if (kinds.original === "whole" && !kinds.decoded) kinds.original = null;
   const ask = (kind) => (kind ? stream.frame(slice, phase, kind) : Promise.resolve(null));
   const answers = await Promise.allSettled([ask(kinds.decoded), ask(kinds.original)]);
-  if (mine !== turn) return;
+  if (mine !== turn || stream !== view.stream) return;
   const [decoded, original] = answers.map((answer) => answer.value || null);
   const failed = answers.find((answer) => answer.status === "rejected");
   say(failed ? failed.reason.message : "");
@@ -42,6 +42,13 @@ async function show() {
   paint();
   document.body.dataset.drawn = `${stream.number}/${slice}/${phase}/${layer}`;
   readAhead();
+}
+
+// Say how far a frame is that builds on many others; whether it is still to be shown.
+function stillWanted(stream, slice, phase, { decoded, frames }) {
+  if (stream !== view.stream || slice !== view.slice || phase !== view.phase) return false;
+  say(`This frame builds on many others: ${decoded} of ${frames} are decoded.`);
+  return true;
 }
 
 function paint() {
@@ -211,7 +218,7 @@ function setFollow(on) {
 // ---- streams
 
 async function choose(number) {
-  Object.assign(view, { stream: new Stream(number), slice: 0, phase: 0, layer: "whole", window: null, preset: "auto", autoScale: 0, shown: {} });
+  Object.assign(view, { stream: new Stream(number, stillWanted), slice: 0, phase: 0, layer: "whole", window: null, preset: "auto", autoScale: 0, shown: {} });
   delete document.body.dataset.drawn;
   await update();
 }
@@ -250,7 +257,7 @@ async function update() {
 // The stream that was followed has ended, and there is a newer one.
 async function goOn(number) {
   element("stream").value = number;
-  Object.assign(view, { stream: new Stream(number), slice: 0, phase: 0, autoScale: 0, shown: {} });
+  Object.assign(view, { stream: new Stream(number, stillWanted), slice: 0, phase: 0, autoScale: 0, shown: {} });
   view.stream.followed = true;
   await update();
 }
@@ -353,6 +360,6 @@ function wire() {
   paintScale(element("scale"));
 }
 
-view.stream = new Stream(0);
+view.stream = new Stream(0, stillWanted);
 wire();
 watch();

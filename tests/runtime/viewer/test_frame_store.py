@@ -11,7 +11,8 @@ import edge_codec
 from edge_codec.bitstream.packet import LayerId
 from edge_codec.codec import Decoder
 from edge_codec.errors import EdgeCodecError, FrameError
-from edge_codec.runtime.viewer.frame_store import ByteCache, FrameStore, Layer
+from edge_codec.runtime.viewer import frame_store
+from edge_codec.runtime.viewer.frame_store import ByteCache, FrameStore, Layer, Progress
 from edge_codec.runtime.viewer.packed_frame import unpack_frame
 from edge_codec.runtime.viewer.packet_index import PacketIndex
 
@@ -63,6 +64,30 @@ def test_the_cache_answers_without_decoding(index, monkeypatch):
     monkeypatch.setattr(Decoder, "push", None)
     for phase in (0, 1, 2):  # those on the way are kept, too
         store.frame(0, phase, Layer.WHOLE)
+
+
+@pytest.mark.parametrize("cache_bytes", [1 << 20, 0])
+def test_a_long_way_is_gone_in_steps(index, monkeypatch, cache_bytes):
+    monkeypatch.setattr(frame_store, "WORK_S", 0.0)
+    pushed = []
+    push = Decoder.push
+    monkeypatch.setattr(
+        Decoder, "push", lambda self, packet: pushed.append(packet.sequence) or push(self, packet)
+    )
+    store = FrameStore(index, "auto", cache_bytes)
+    assert store.frame(0, 2, Layer.WHOLE) == Progress(1, 3)
+    assert store.frame(0, 2, Layer.WHOLE) == Progress(2, 3)
+    store.frame(1, 0, Layer.WHOLE)  # others have their turn
+    found = unpack_frame(store.frame(0, 2, Layer.WHOLE))
+    np.testing.assert_array_equal(found, CINE.voxels[0, 2])
+    assert len(pushed) == len(set(pushed)) == 4
+
+
+def test_frames_that_are_kept_wait_for_no_others(index):
+    store = FrameStore(index, "auto", 1 << 20)
+    expected = store.frame(0, 0, Layer.WHOLE)
+    with store._lock:
+        assert store.frame(0, 0, Layer.WHOLE) == expected
 
 
 def test_a_frame_that_fails_harms_no_other(index, monkeypatch):

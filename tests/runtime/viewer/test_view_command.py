@@ -1,11 +1,15 @@
 """`edge-codec view`, as a process and as an argument parser."""
 
+import errno
 import io
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import urllib.request
+import webbrowser
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ import viewer_samples
 
 from edge_codec.cli import Console, main
 from edge_codec.exit_status import ExitStatus
+from edge_codec.runtime.viewer.server import ViewerServer
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,6 +51,35 @@ def test_it_serves_until_it_is_interrupted(stream):
         process.kill()
         process.wait(20)
         process.stdout.close()
+
+
+def test_the_browser_is_given_a_private_file_and_not_the_address(stream, monkeypatch):
+    opened, out = [], io.StringIO()
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+
+    def look_and_interrupt(server, poll_interval):
+        del poll_interval
+        (address,) = opened
+        assert server.token not in address
+        path = Path(urllib.request.url2pathname(address.removeprefix("file://")))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert f'content="0; url={server.url}"' in path.read_text()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ViewerServer, "serve_forever", look_and_interrupt)
+    assert main(["view", str(stream)], Console(out, io.StringIO())) == ExitStatus.OK
+    assert not Path(opened[0].removeprefix("file://")).parent.exists()
+
+
+def test_a_full_disk_is_told(stream, monkeypatch):
+    def fail(*_args, **_options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", fail)
+    console = Console(io.StringIO(), io.StringIO())
+    assert main(["view", str(stream)], console) == ExitStatus.INPUT
+    assert "No space left on device); use --no-open" in console.err.getvalue()
 
 
 def test_beyond_loopback_needs_a_token_file(stream):

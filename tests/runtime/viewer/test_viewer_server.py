@@ -1,5 +1,6 @@
 """The viewer's web server: what it answers, and whom it does not."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -10,6 +11,7 @@ import pytest
 import viewer_samples
 
 from edge_codec.errors import SourceError
+from edge_codec.runtime.viewer import frame_store
 from edge_codec.runtime.viewer import server as server_module
 from edge_codec.runtime.viewer.library import Library
 from edge_codec.runtime.viewer.packed_frame import unpack_frame
@@ -73,7 +75,10 @@ def test_modules_import_only_what_is_served(server):
 
 @pytest.mark.parametrize("path", ["", "viewer.js", "api/state?stream=0&since=0", "nothing"])
 def test_every_answer_has_the_headers_of_security(server, path):
-    headers = inside(server, path)[1]
+    assert_secure(inside(server, path)[1])
+
+
+def assert_secure(headers):
     policy = headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self';")
     assert "unsafe" not in policy
@@ -150,7 +155,10 @@ def test_names_that_somebody_pointed_here_are_refused(server):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"])
 def test_reading_only(server, method):
-    assert get(server, f"/{server.token}/", method=method)[0] == 501
+    status, headers, _ = get(server, f"/{server.token}/", method=method)
+    assert status == 501
+    assert headers["Connection"] == "close"
+    assert_secure(headers)
 
 
 @pytest.mark.parametrize(
@@ -171,21 +179,81 @@ def test_garbage_harms_only_its_connection(server, data):
     assert inside(server, "")[0] == 200
 
 
-def test_connections_are_limited_and_silent_ones_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(server_module._Handler, "timeout", 0.3)
-    path = tmp_path / "a.ecd"
+@contextlib.contextmanager
+def serving(path):
     path.write_bytes(viewer_samples.stream(CINE)[0])
     with ViewerServer(Library(path)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
-        silent = [socket.create_connection(server.server_address, TIMEOUT_S) for _ in range(3)]
-        assert [connection.recv(1) for connection in silent] == [b"", b"", b""]
-        assert inside(server, "")[0] == 200
-        for connection in silent:
-            connection.close()
+        yield server
         server.shutdown()
         thread.join(TIMEOUT_S)
+
+
+def test_silent_connections_make_room_and_those_with_the_token_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 2)
+    with serving(tmp_path / "a.ecd") as server, contextlib.ExitStack() as stack:
+
+        def connect():
+            return stack.enter_context(socket.create_connection(server.server_address, TIMEOUT_S))
+
+        def ask(connection):
+            request = f"GET /{server.token}/ HTTP/1.1\r\nHost: localhost:{server.server_port}\r\n"
+            connection.sendall(request.encode() + b"\r\n")
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            answer.read()
+            return answer.status
+
+        page = connect()
+        assert ask(page) == 200
+        silent = [connect() for _ in range(5)]
+        assert [connection.recv(1) for connection in silent[:4]] == [b""] * 4
+        assert ask(page) == 200  # the oldest of all, and known
+        assert ask(silent[4]) == 200
+        assert connect().recv(1) == b""  # all that are there have the token
+        assert ask(page) == ask(silent[4]) == 200
+
+
+def dripped(connection):
+    """Send one more byte; whether the other side has closed."""
+    try:
+        connection.sendall(b"b")
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except (BrokenPipeError, ConnectionResetError):
+        return True
+
+
+def test_a_request_that_drips_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(server_module, "REQUEST_S", 0.3)
+    with serving(tmp_path / "a.ecd") as server:
+        with socket.create_connection(server.server_address, TIMEOUT_S) as connection:
+            connection.settimeout(0.05)
+            connection.sendall(b"GET / HTTP/1.1\r\nA: ")
+            assert any(dripped(connection) for _ in range(200))
+        assert inside(server, "")[0] == 200
+
+
+def test_a_frame_that_takes_long_is_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(frame_store, "WORK_S", 0.0)
+    with serving(tmp_path / "a.ecd") as server:
+        inside(server, "api/state?stream=0&since=0")
+        path = "api/frame?stream=0&slice=1&phase=5&what=whole"
+        for decoded in (1, 2):
+            status, headers, body = inside(server, path)
+            assert (status, headers["Content-Type"]) == (202, "application/json")
+            assert json.loads(body) == {"decoded": decoded, "frames": 3}
+        status, _, body = inside(server, path)
+        assert status == 200
+        np.testing.assert_array_equal(unpack_frame(body), CINE.voxels[1, 5])
+
+
+def test_no_answer_holds_what_is_no_json():
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="JSON"):
+            server_module._json({"value": value})
 
 
 def test_tokens_differ_and_a_given_one_is_used(tmp_path):
