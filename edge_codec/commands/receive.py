@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_codec.commands.compress import positive
+from edge_codec.commands.listening import open_access, open_telemetry
 from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_codec.cli import Console
-    from edge_codec.runtime.access import Access
     from edge_codec.runtime.frame_event import FrameEvent
     from edge_codec.runtime.transport.receiver_options import ReceiverOptions
     from edge_codec.runtime.transport.tcp_receive import PacketReceiver
@@ -64,17 +64,19 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     from edge_codec.runtime.transport.receiver_options import ReceiverOptions
 
     receiver_options = ReceiverOptions(
-        access=_access(options), sync=parse_sync(options.fsync), max_peers=options.max_senders
+        access=open_access(options), sync=parse_sync(options.fsync), max_peers=options.max_senders
     )
     options.out.mkdir(parents=True, exist_ok=True)
     counts = _Counts()
     with contextlib.ExitStack() as stack:
-        record = _telemetry(options, stack)
+        telemetry = open_telemetry(options)
+        if telemetry is not None:
+            stack.callback(telemetry.close)
 
         def listener(event: FrameEvent) -> None:
             counts.add(event)
-            if record is not None:
-                record(event)
+            if telemetry is not None:
+                telemetry.record(event)
 
         # An interrupt ends the wait; leaving the block completes what was received.
         with (
@@ -134,35 +136,3 @@ def _open(
     if options.udp:
         return UdpReceiver(address, options.out, receiver_options, listener=listener)
     return PacketReceiver(address, options.out, receiver_options, listener)
-
-
-def _access(options: argparse.Namespace) -> Access:
-    from edge_codec.errors import SpecError
-    from edge_codec.runtime.access import Access, load_token, server_context
-
-    if (options.tls_cert is None) != (options.tls_key is None):
-        raise SpecError("TLS needs both --tls-cert and --tls-key")
-    token = None if options.token_file is None else load_token(options.token_file)
-    if options.tls_cert is None:
-        return Access(token)
-    return Access(token, server_context(options.tls_cert, options.tls_key))
-
-
-def _telemetry(
-    options: argparse.Namespace, stack: contextlib.ExitStack
-) -> Callable[[FrameEvent], None] | None:
-    if options.metrics_port is None and options.telemetry is None:
-        return None
-    from edge_codec.runtime.telemetry.output import JsonLines, Output
-    from edge_codec.runtime.telemetry.telemetry import Telemetry
-
-    outputs: list[Output] = []
-    if options.telemetry is not None:
-        outputs.append(JsonLines(options.telemetry))
-    if options.metrics_port is not None:
-        from edge_codec.runtime.telemetry.prometheus import PrometheusEndpoint
-
-        outputs.append(PrometheusEndpoint(options.metrics_port))
-    telemetry = Telemetry(outputs=outputs)
-    stack.callback(telemetry.close)
-    return telemetry.record

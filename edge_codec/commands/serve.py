@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_codec.commands.compress import positive
+from edge_codec.commands.listening import open_access, open_telemetry
 from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from edge_codec.cli import Console
-    from edge_codec.runtime.access import Access
     from edge_codec.runtime.live_options import LiveOptions
     from edge_codec.runtime.mrd.server import MakeSink, ServeOptions
     from edge_codec.runtime.mrd.session import SessionReport
     from edge_codec.runtime.packet_sink import PacketSink
-    from edge_codec.runtime.telemetry.output import Output
-    from edge_codec.runtime.telemetry.telemetry import Telemetry
 
 SHAPE = 256, 256  # that the capacity is measured for
 RATE_HZ = 30.0
@@ -128,7 +126,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
 
     use_one_arena()
     address = parse_address(options.listen)
-    access = _access(options)
+    access = open_access(options)
     check_listen(address[0], access)
     serve_options = _serve_options(options)
     ended = threading.Event()
@@ -139,7 +137,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
 
     print(_capacity(serve_options.live, options.workers), file=console.err, flush=True)
     with contextlib.ExitStack() as stack:
-        telemetry = _telemetry(options, console)
+        telemetry = open_telemetry(options, console.err if options.live else None)
         listener = None
         if telemetry is not None:
             stack.callback(telemetry.close)
@@ -193,19 +191,6 @@ def _live_options(options: argparse.Namespace) -> LiveOptions:
     )
 
 
-def _access(options: argparse.Namespace) -> Access:
-    from edge_codec.errors import SpecError
-    from edge_codec.runtime.access import Access, load_token, server_context
-
-    if (options.tls_cert is None) != (options.tls_key is None):
-        raise SpecError("TLS needs both --tls-cert and --tls-key")
-    token = None if options.token_file is None else load_token(options.token_file)
-    tls = None
-    if options.tls_cert is not None:
-        tls = server_context(options.tls_cert, options.tls_key)
-    return Access(token, tls)
-
-
 def _sinks(options: argparse.Namespace) -> Sequence[MakeSink]:
     if options.forward is None:
         return ()
@@ -226,26 +211,6 @@ def _sinks(options: argparse.Namespace) -> Sequence[MakeSink]:
 
     make("")  # an address that cannot be is found before the first scanner comes
     return (make,)
-
-
-def _telemetry(options: argparse.Namespace, console: Console) -> Telemetry | None:
-    if options.metrics_port is None and options.telemetry is None and not options.live:
-        return None
-    from edge_codec.runtime.telemetry.output import JsonLines
-    from edge_codec.runtime.telemetry.telemetry import Telemetry
-
-    outputs: list[Output] = []
-    if options.telemetry is not None:
-        outputs.append(JsonLines(options.telemetry))
-    if options.metrics_port is not None:
-        from edge_codec.runtime.telemetry.prometheus import PrometheusEndpoint
-
-        outputs.append(PrometheusEndpoint(options.metrics_port))
-    if options.live:
-        from edge_codec.runtime.telemetry.terminal import TerminalView
-
-        outputs.append(TerminalView(console.err))
-    return Telemetry(outputs=outputs)
 
 
 def _capacity(live: LiveOptions, workers: int) -> str:

@@ -8,7 +8,6 @@ comes with the package `ismrmrd`.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import tempfile
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_codec.errors import BitstreamError, SourceError, SpecError
 from edge_codec.io.atomic import AtomicFile
+from edge_codec.io.h5_parts import import_h5py, open_h5, own_dataset, own_groups
 from edge_codec.io.mrd_frames import ImageFrames, join_frames
 from edge_codec.io.mrd_image import VOXEL_BYTES, Form, ImageHead, MrdImage
 from edge_codec.io.mrd_note import Note, unpack_dictionary
@@ -50,6 +50,8 @@ _HEADER_DTYPE = np.dtype(
 )  # fmt: skip
 _COMPLEX = {4: "<f4", 8: "<f8"}
 _DATA_DTYPES = {1: "<u2", 2: "<i2", 3: "<u4", 4: "<i4", 5: "<f4", 6: "<f8", 7: "<c8", 8: "<c16"}
+# All that h5py was seen to raise on damaged files.
+_H5_ERRORS = (OSError, LookupError, ValueError, TypeError, RuntimeError)
 _PARTS = ("data", "header", "attributes")
 
 
@@ -78,8 +80,7 @@ class MrdSource:
             with open_h5(path) as file:
                 self._group = _choose_group(file, group)
                 self._describe(file[self._group])
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            # All that h5py was seen to raise on damaged files.
+        except _H5_ERRORS as error:
             raise SourceError(f"{path} cannot be read as ISMRMRD images: {error}") from error
         except (SourceError, SpecError) as error:
             raise SourceError(f"{path}: {error}") from error
@@ -95,10 +96,12 @@ class MrdSource:
         try:
             with open_h5(self._path) as file:
                 group = file[self._group]
+                for part in _PARTS:
+                    own_dataset(group, part)
                 for phase, items in enumerate(self._order):
                     for place, item in enumerate(items):
                         yield from self._frames_of(group, item, place, phase)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except _H5_ERRORS as error:
             raise SourceError(f"{self._path} cannot be read: {error}") from error
 
     def _frames_of(self, group: Any, item: int, place: int, phase: int) -> Iterator[SourceFrame]:
@@ -118,7 +121,12 @@ class MrdSource:
     def _describe(self, group: Any) -> None:
         self._headers = _read_headers(group)
         first = ImageHead.unpack(self._headers[0].tobytes())
-        _check_data(group["data"], first, len(self._headers))
+        _check_data(own_dataset(group, "data"), first, len(self._headers))
+        attributes = own_dataset(group, "attributes")
+        if attributes.shape != (len(self._headers),):
+            raise SourceError(
+                f"attributes of shape {attributes.shape}; {len(self._headers)} images need as many"
+            )
         self._order = _order(self._headers)
         # Of the first image, which the others may overrule.
         self._form = Form.FLOAT if first.data_type >= 5 else Form.INTEGER
@@ -175,7 +183,7 @@ class MrdSink(SequentialSink):
             )
         self._path = path
         _, self._xml = unpack_dictionary(spec.info.source.data)
-        _import_h5py()
+        import_h5py()
         self._first: Note | None = None
         self._planes: list[NDArray[Any]] = []
         self._images: list[tuple[int, bytes, bytes]] = []  # item, header, attributes
@@ -202,7 +210,7 @@ class MrdSink(SequentialSink):
             self._planes = []
 
     def _finish(self) -> None:
-        h5py = _import_h5py()
+        h5py = import_h5py()
         if self._planes or not self._images:
             raise SourceError(f"the last image has {len(self._planes)} planes only")
         head = ImageHead.unpack(self._images[0][1])
@@ -231,32 +239,12 @@ class MrdSink(SequentialSink):
         self._target.abort()
 
 
-def open_h5(path: Path) -> Any:
-    """Open an HDF5 file for reading.
-
-    Raises
-    ------
-    SourceError
-        If h5py is not installed.
-    """
-    return _import_h5py().File(path, "r")
-
-
-def _import_h5py() -> Any:
-    try:
-        return importlib.import_module("h5py")
-    except ImportError as error:
-        raise SourceError("ISMRMRD .h5 files need: pip install 'edge-codec[mrd]'") from error
-
-
 def _choose_group(file: Any, wish: str | None) -> str:
-    h5py = _import_h5py()
     found = [
         f"{outer}/{name}"
-        for outer, dataset in file.items()
-        if isinstance(dataset, h5py.Group)
-        for name, group in dataset.items()
-        if isinstance(group, h5py.Group) and all(part in group for part in _PARTS)
+        for outer, dataset in own_groups(file)
+        for name, group in own_groups(dataset)
+        if all(part in group for part in _PARTS)
     ]
     chosen = [name for name in found if wish in (None, name, name.partition("/")[2])]
     if len(chosen) != 1:
@@ -271,7 +259,7 @@ def _choose_group(file: Any, wish: str | None) -> str:
 
 
 def _read_headers(group: Any) -> NDArray[Any]:
-    headers = group["header"]
+    headers = own_dataset(group, "header")
     names = headers.dtype.names or ()
     if set(names) != set(_HEADER_DTYPE.names or ()) or headers.ndim != 1:
         raise SourceError("its image headers are not those of ISMRMRD")
@@ -332,5 +320,8 @@ def _voxels(data: Any, item: int) -> bytes:
 def _read_xml(group: Any) -> bytes:
     if "xml" not in group.parent:
         return b""
-    text = group.parent["xml"][0]
+    xml = own_dataset(group.parent, "xml")
+    if xml.ndim != 1 or not len(xml):
+        raise SourceError(f"its XML header has shape {xml.shape}; (1,) is expected")
+    text = xml[0]
     return text if isinstance(text, bytes) else str(text).encode()

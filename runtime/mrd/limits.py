@@ -14,7 +14,8 @@ class Limits:
     Attributes
     ----------
     max_connections : int
-        Connections that are open at once, unauthenticated ones included.
+        Connections that are open at once; one more takes the place of the oldest that has not shown
+        who it is, and is refused where there is none.
     first_message_s : float
         Until a new connection has said who it is: its TLS handshake and its config message.
     idle_s : float

@@ -43,6 +43,7 @@ def unpack_meta(attributes: bytes) -> dict[str, str]:
         If the bytes are no XML document, or have a DOCTYPE.
     """
     found: dict[str, str] = {}
+    name = ""
     for path, text in read_xml(attributes):
         if path == ("ismrmrdMeta", "meta", "name"):
             name = text

@@ -148,8 +148,7 @@ class MrdServer:
     def adopt(self, sock: socket.socket, peer: str) -> None:
         """Serve a connected socket in a thread of its own; refuse it where there are too many."""
         with self._lock:
-            room = len(self._sessions) < self._options.limits.max_connections
-            if room and not self._stopping:
+            if not self._stopping and self._make_room():
                 self._start(sock, peer)
                 return
         self.counts["refused"] += 1
@@ -241,18 +240,34 @@ class MrdServer:
                 _log.warning("a connection could not be served: %s", error)
                 sock.close()
 
+    def _make_room(self) -> bool:
+        """Whether there is room for a connection, given the lock.
+
+        Where there are too many, the oldest that has not shown who it is leaves: strangers who
+        connect and say nothing must not keep scanners out.
+        """
+        if len(self._sessions) < self._options.limits.max_connections:
+            return True
+        for thread, session in self._sessions.items():
+            if session.expel():
+                del self._sessions[thread]
+                self.counts["expelled"] += 1
+                return True
+        return False
+
     def _start(self, sock: socket.socket, peer: str) -> None:
-        thread = threading.Thread(target=self._serve, name="mrd-session", daemon=True)
-        self._sessions[thread] = Session(Wire(sock, self._options.limits), self._services, peer)
+        session = Session(Wire(sock, self._options.limits), self._services, peer)
+        thread = threading.Thread(
+            target=self._serve, args=(session,), name="mrd-session", daemon=True
+        )
+        self._sessions[thread] = session
         try:
             thread.start()
         except RuntimeError:  # no more threads
             del self._sessions[thread]
             raise
 
-    def _serve(self) -> None:
-        thread = threading.current_thread()
-        session = self._sessions[thread]
+    def _serve(self, session: Session) -> None:
         try:
             report = session.run()
             self.counts["failed" if report.error else "served"] += 1
@@ -260,7 +275,7 @@ class MrdServer:
                 self._on_session(report)
         finally:
             with self._lock:
-                del self._sessions[thread]
+                self._sessions.pop(threading.current_thread(), None)  # unless it was expelled
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:

@@ -12,7 +12,7 @@ what came whole before is coded, stored and complete.
 from __future__ import annotations
 
 import logging
-import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,6 @@ from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.mrd.answers import Answers
 from edge_codec.runtime.mrd.limits import Limits
 from edge_codec.runtime.mrd.protocol import (
-    CONFIG_FILE_BYTES,
     ERROR_PREFIX,
     TEXT_SIZE,
     AnyMessage,
@@ -45,14 +44,15 @@ from edge_codec.runtime.mrd.series import (
     VoxelBudget,
     read_header,
 )
+from edge_codec.runtime.mrd.session_texts import TOKEN, for_peer, out_of_order, without_token
 from edge_codec.runtime.mrd.side_file import SUFFIX, SideFile
 from edge_codec.runtime.mrd.wire import Wire
 from edge_codec.runtime.sync_policy import SyncPolicy
 
 _log = logging.getLogger(__name__)
 
-_TOKEN = re.compile(rb";token=([!-~]+)")
 _CONFIGS = (MessageId.CONFIG_FILE, MessageId.CONFIG_TEXT)
+_ITEM_BITS = 32
 _BAD_TOKEN = "access denied: end the config message with ;token=... and this server's token"
 
 
@@ -110,7 +110,7 @@ class SessionReport:
     images, dropped : int
         Images that came, and those among them that the policy left out.
     uncoded : int
-        Images that no stream can hold; they are in the side file and were answered as they came.
+        Images that no stream can hold; they were treated as messages that are not images.
     waveforms, acquisitions, texts : int
         Other messages.
     closed : bool
@@ -152,7 +152,9 @@ class Session:
         self._series: SeriesBook | None = None
         self._side: SideFile | None = None
         self._items = 0
-        self._warned: set[str] = set()
+        self._warned: set[MessageId] = set()
+        self._admission = threading.Lock()
+        self._known = self._expelled = False
         self.report = SessionReport()
         self._handlers: dict[MessageId, Callable[[AnyMessage], None]] = {
             MessageId.IMAGE: self._image,
@@ -164,6 +166,16 @@ class Session:
     def stop(self) -> None:
         """End the session from another thread, after what has been received."""
         self._wire.stop_reading()
+
+    def expel(self) -> bool:
+        """Break the connection from another thread, unless the peer has shown who it is."""
+        with self._admission:
+            if self._known or self._expelled:
+                return False
+            self._expelled = True
+        _log.warning("%s: had to make room for another connection", self._peer)
+        self._wire.interrupt()
+        return True
 
     def run(self) -> SessionReport:
         """Talk until either side ends it; never raises because of the peer."""
@@ -197,31 +209,43 @@ class Session:
         if config is None:
             return
         if not isinstance(config, Message) or config.ident not in _CONFIGS:
-            raise ProtocolError(_order(config, "a config message (1 or 2)"))
+            raise ProtocolError(out_of_order(config, "a config message (1 or 2)"))
         config = self._check_access(config)
+        if self._services.access.token is not None:
+            self._admit()
         header = self._reader.read()
         if header is None or header.ident is MessageId.CLOSE:
             self.report.closed = header is not None  # some clients only look who is there
             return
         if not isinstance(header, Message) or header.ident is not MessageId.HEADER:
-            raise ProtocolError(_order(header, "the XML header (3)"))
+            raise ProtocolError(out_of_order(header, "the XML header (3)"))
+        self._admit()
         self._open(config, header)
         while (message := self._reader.read()) is not None:
             if message.ident is MessageId.CLOSE:
                 self.report.closed = True
                 return
             if message.ident not in self._handlers:
-                raise ProtocolError(_order(message, "an image, waveform, acquisition or text"))
+                raise ProtocolError(
+                    out_of_order(message, "an image, waveform, acquisition or text")
+                )
             self._handlers[message.ident](message)
         if self._wire.stopped and self._answers.error is None:
             raise ProtocolError("this server is stopping; what came whole is coded")
 
     def _check_access(self, config: Message) -> Message:
         """Compare the token, and return the message without it."""
-        found = _TOKEN.search(config.body)
+        found = TOKEN.search(config.body)
         if not same_token(found[1] if found else b"", self._services.access):
             raise ProtocolError(_BAD_TOKEN)
-        return _without_token(config)
+        return without_token(config)
+
+    def _admit(self) -> None:
+        """Keep the place among the connections: by its token, or, without any, its header."""
+        with self._admission:
+            if self._expelled:
+                raise ProtocolError("too many connections; this one was too slow to begin")
+            self._known = True
 
     def _open(self, config: Message, header: Message) -> None:
         services = self._services
@@ -232,6 +256,8 @@ class Session:
         if services.folder is not None:
             path = services.folder / (name + SUFFIX)
             self._side = SideFile(path, services.sync, services.resume)
+            # A session that is gone on with has streams with items already.
+            self._items = (self._side.number - 1) << _ITEM_BITS
             self._side.append(config)
             self._side.append(header)
         self._series = SeriesBook(
@@ -251,17 +277,14 @@ class Session:
     def _image(self, message: AnyMessage) -> None:
         acquired_ns = time.monotonic_ns()
         if not isinstance(message, ImageMessage) or self._series is None:
-            raise ProtocolError(_order(message, "an image"))
+            raise ProtocolError(out_of_order(message, "an image"))
         self.report.images += 1
         item = self._next_item()
         frames = ImageFrames.of(message, item)
         if not self._series.fits(frames):
             self.report.uncoded += 1
-            self._warn(
-                f"image {item} of {frames.head.matrix} voxels (channels, z, y, x) cannot be coded; "
-                "such images are kept and answered as they came"
-            )
-            self._keep(message)
+            size = f"{frames.head.matrix} voxels (channels, z, y, x)"
+            self._keep(message, f"an image of {size} cannot be coded; such images")
             return
         slot = self._answers.reserve(message.size)
         self._series.push(message, frames, slot, acquired_ns)
@@ -278,16 +301,22 @@ class Session:
         setattr(self.report, counter, getattr(self.report, counter) + 1)
         self._keep(message)
 
-    def _keep(self, message: AnyMessage) -> None:
-        """Store a message and give it back; say so where neither is done."""
+    def _keep(self, message: AnyMessage, odd: str = "") -> None:
+        """Store a message and give it back; say what is done if it is odd, or if nothing is."""
         answered = self._services.answer is not AnswerMode.NONE
         # A text is for this server; sent back, it would read as one of ours.
         answered = answered and message.ident is not MessageId.TEXT
+        done = ["answered as they came"] if answered else []
         if self._side is not None:
             self._side.append(message)
-        elif not answered:
-            what = message.ident.name.lower()
-            self._warn(f"{what} messages are neither stored nor answered; serve with --out to keep")
+            done.insert(0, "stored as they came")
+        if odd or not done:
+            fate = (
+                " and ".join(done) or "neither stored nor answered; serve with --out to keep them"
+            )
+            self._warn(
+                message.ident, f"{odd or message.ident.name.lower() + ' messages'} are {fate}"
+            )
         slot = self._answers.reserve(message.size)
         self._answers.fill(slot, (message,) if answered else ())
 
@@ -295,10 +324,10 @@ class Session:
         self._items += 1
         return self._items - 1
 
-    def _warn(self, text: str) -> None:
-        """Tell the peer, once."""
-        if text.split(" ")[0] not in self._warned:
-            self._warned.add(text.split(" ")[0])
+    def _warn(self, ident: MessageId, text: str) -> None:
+        """Tell the peer, once for each kind of message."""
+        if ident not in self._warned:
+            self._warned.add(ident)
             _log.warning("%s: %s", self._peer, text)
             slot = self._answers.reserve(len(text))
             self._answers.fill(slot, (text_message(MessageId.TEXT, f"edge-codec: {text}"),))
@@ -322,7 +351,7 @@ class Session:
         """Tell the peer what went wrong, if anything, and that nothing more comes."""
         try:
             if self.report.error:
-                text = ERROR_PREFIX + self.report.error
+                text = ERROR_PREFIX + for_peer(self.report.error, self._services.folder)
                 self._wire.send(text_message(MessageId.TEXT, text))
             elif self.report.dropped:
                 text = f"edge-codec: {self.report.dropped} images were left out to keep up"
@@ -346,21 +375,3 @@ class Session:
             report.acquisitions,
             f"; ended early: {report.error}" if report.error else "",
         )
-
-
-def _order(message: AnyMessage | None, expected: str) -> str:
-    if message is None:
-        return f"the peer hung up; expected {expected}"
-    return (
-        f"a message of id {int(message.ident)} ({message.ident.name.lower()}) came where "
-        f"{expected} was expected"
-    )
-
-
-def _without_token(config: Message) -> Message:
-    """Return a config message as it may be stored."""
-    if config.ident is MessageId.CONFIG_FILE:
-        body = _TOKEN.sub(b"", config.body)
-        return Message(config.ident, body.ljust(CONFIG_FILE_BYTES, b"\0"))
-    body = _TOKEN.sub(b"", config.body[TEXT_SIZE.size :])
-    return Message(config.ident, TEXT_SIZE.pack(len(body)) + body)

@@ -5,12 +5,16 @@ waveform, acquisition, text and uncodable image in the order in which they came,
 messages of the protocol, and a close message at the end. Any reader of MRD streams reads it. Where
 the images go in between tell their notes (`item`): the numbers that they leave free are the
 messages of this file after its XML header, in order.
+
+A session that is gone on with begins a file of its own, `<session>.2.mrd`, and so on: what is there
+may end with a close message or in the middle of one, after which no reader would find more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 from io import FileIO
 from pathlib import Path
 
@@ -31,7 +35,12 @@ class SideFile:
     sync : SyncPolicy
         When messages are forced onto the disk.
     resume : bool
-        Whether the file may be there already; then it is gone on with.
+        Whether the file may be there already; then one with the next free number is made beside it.
+
+    Attributes
+    ----------
+    number : int
+        Of the file: 1, or more where the session was there already.
 
     Raises
     ------
@@ -42,17 +51,13 @@ class SideFile:
     def __init__(self, path: Path, sync: SyncPolicy, resume: bool) -> None:
         self._path = path
         self._sync = sync
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        if not resume:
-            flags |= os.O_EXCL
+        self.number = 1
         try:
-            # Open for this process, appending, whatever else it writes: "a" would be enough but
-            # for its refusal to tell apart a new file from an old one.
-            self._file = FileIO(os.open(path, flags, 0o666), "a")
+            self._file = self._create(resume)
         except OSError as error:
             raise self._failed(error) from error
-        self._whole = os.fstat(self._file.fileno()).st_size
-        self._unsynced = 0
+        self._whole = 0
+        self._unsynced, self._synced_at = 0, time.monotonic()
 
     def append(self, message: AnyMessage) -> None:
         """Append a message; what cannot be written whole is cut off again.
@@ -69,7 +74,7 @@ class SideFile:
                 view = view[self._file.write(view) or 0 :]
             self._whole += size
             self._unsynced += 1
-            if self._sync.due(self._unsynced, 0.0):
+            if self._sync.due(self._unsynced, time.monotonic() - self._synced_at):
                 self._force()
         except OSError as error:
             self._cut()
@@ -95,9 +100,23 @@ class SideFile:
         finally:
             self._file.close()
 
+    def _create(self, resume: bool) -> FileIO:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        stem = self._path.stem
+        while True:
+            try:
+                # "a" alone would not tell apart a new file from an old one.
+                return FileIO(os.open(self._path, flags, 0o666), "a")
+            except FileExistsError:
+                if not resume:
+                    raise
+            self.number += 1
+            # No name of a session has a dot: no other session's file is called like this.
+            self._path = self._path.with_name(f"{stem}.{self.number}{SUFFIX}")
+
     def _force(self) -> None:
         os.fsync(self._file.fileno())
-        self._unsynced = 0
+        self._unsynced, self._synced_at = 0, time.monotonic()
 
     def _cut(self) -> None:
         with contextlib.suppress(OSError):  # the error that led here is the one to report

@@ -46,6 +46,7 @@ class Wire:
         self._deadline_s = time.monotonic() + limits.first_message_s
         self._waits_for = "a config message"
         self._stopped = False
+        self._end_s = float("inf")  # of all waiting, once this side has stopped
         sock.setblocking(False)
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -70,6 +71,8 @@ class Wire:
 
     def begin(self, first: bool) -> bytes:
         """Wait for the id of the next message; empty where the peer hung up before it."""
+        if time.monotonic() >= self._end_s:  # a peer that sends on must not keep this side here
+            return b""
         if not first:
             self._deadline_s = time.monotonic() + self._limits.idle_s
             self._waits_for = "the next message"
@@ -113,11 +116,22 @@ class Wire:
                     view = view[self._send_some(view, deadline_s) :]
 
     def stop_reading(self) -> None:
-        """Let the reading thread find the end of the peer's data; what has come is still read."""
+        """Let the reading thread find the end of the peer's data; what has come is still read.
+
+        From now on, reading and writing end within the time that one answer may take.
+        """
+        self._end_s = min(self._end_s, time.monotonic() + self._limits.send_s)
         self._stopped = True
         with contextlib.suppress(OSError):  # it may be gone already
             # Of a TLS socket only the connection below it, not the session.
             socket.socket.shutdown(self._sock, socket.SHUT_RD)
+
+    def interrupt(self) -> None:
+        """Break the connection from another thread."""
+        self._end_s = time.monotonic()
+        self._stopped = True
+        with contextlib.suppress(OSError):  # it may be gone already
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def finish(self) -> None:
         """Say that nothing more comes, and wait a little for the peer to hang up.
@@ -180,7 +194,7 @@ class Wire:
             poll.register(self._sock, event)
         except ValueError as error:  # closed by another thread
             raise ProtocolError("the connection was closed") from error
-        left_s = deadline_s - time.monotonic()
+        left_s = min(deadline_s, self._end_s) - time.monotonic()
         return left_s > 0 and bool(poll.poll(1000 * left_s))
 
 

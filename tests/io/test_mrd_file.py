@@ -156,6 +156,59 @@ def huge_data(file) -> None:
     file["dataset/image_3"].create_dataset("data", shape, "<u2", chunks=(1, 1, 1, 64, 64))
 
 
+def few_attributes(file) -> None:
+    del file["dataset/image_3/attributes"]
+    text = h5py.special_dtype(vlen=bytes)
+    file["dataset/image_3"].create_dataset("attributes", (1,), text)
+
+
+def no_dataset(file) -> None:
+    del file["dataset/image_3/header"]
+    file["dataset/image_3"].create_group("header")
+
+
+def no_xml(file) -> None:
+    del file["dataset/xml"]
+    file["dataset"].create_dataset("xml", (0,), h5py.special_dtype(vlen=bytes))
+
+
+def external_data(file) -> None:
+    del file["dataset/image_3/data"]
+    secret = Path(file.filename).with_name("secret")
+    secret.write_bytes(bytes(64))
+    file["dataset/image_3"].create_dataset(
+        "data", (2, 1, 1, 4, 4), "<u2", external=[(str(secret), 0, 64)]
+    )
+
+
+def virtual_data(file) -> None:
+    del file["dataset/image_3/data"]
+    layout = h5py.VirtualLayout((2, 1, 1, 4, 4), "<u2")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (2, 1, 1, 4, 4))
+    file["dataset/image_3"].create_virtual_dataset("data", layout)
+
+
+def linked_data(file) -> None:
+    del file["dataset/image_3/data"]
+    other = Path(file.filename).with_name("other.h5")
+    with h5py.File(other, "w") as target:
+        target["x"] = np.zeros((2, 1, 1, 4, 4), "<u2")
+    file["dataset/image_3/data"] = h5py.ExternalLink(str(other), "/x")
+
+
+def linked_group(file) -> None:
+    other = Path(file.filename).with_name("other.h5")
+    with h5py.File(other, "w") as target:
+        file.copy("dataset", target)
+    del file["dataset"]
+    file["dataset"] = h5py.ExternalLink(str(other), "/dataset")
+
+
+def linked_xml(file) -> None:
+    file.move("dataset/xml", "x")
+    file["dataset/xml"] = h5py.SoftLink("/x")
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
@@ -165,6 +218,14 @@ def huge_data(file) -> None:
         (replace_header, "not those of ISMRMRD"),
         (huge_header, "1099511627776 images"),
         (huge_data, "an image has"),
+        (few_attributes, "attributes of shape"),
+        (no_dataset, "'header' is a Group"),
+        (no_xml, "XML header has shape"),
+        (external_data, "'data' are stored in other files"),
+        (virtual_data, "'data' are stored in other files"),
+        (linked_data, "'data' is missing, or a link"),
+        (linked_group, "0 groups of images"),
+        (linked_xml, "'xml' is missing, or a link"),
     ],
 )
 def test_hostile_files_are_refused(tmp_path, damage, why) -> None:

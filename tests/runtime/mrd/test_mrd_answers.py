@@ -166,8 +166,28 @@ def test_side_files_grow_by_whole_messages(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="File exists"):
         SideFile(path, SyncPolicy.NONE, resume=False)
     again = SideFile(path, SyncPolicy.NONE, resume=True)
+    again.append(TEXTS[2])
     again.close(whole=True)
-    assert path.read_bytes().endswith(pack_message(Message(MessageId.CLOSE)))
+    assert again.number == 2
+    assert path.read_bytes() == pack_message(TEXTS[0]) + pack_message(IMAGES[0])
+    close = pack_message(Message(MessageId.CLOSE))
+    assert (tmp_path / "a.2.mrd").read_bytes() == pack_message(TEXTS[2]) + close
+
+
+def test_side_files_are_forced_onto_the_disk_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, forced = [100.0], []
+    monkeypatch.setattr("edge_codec.runtime.mrd.side_file.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        "edge_codec.runtime.mrd.side_file.os.fsync", lambda _: forced.append(now[0])
+    )
+    side = SideFile(tmp_path / "a.mrd", SyncPolicy(seconds=2.0), resume=False)
+    for now[0] in (100.5, 101.5, 102.5, 103.0, 104.4, 104.6):
+        side.append(TEXTS[0])
+    assert forced == [102.5, 104.6]
+    side.close(whole=False)
+    assert forced == [102.5, 104.6, 104.6]
 
 
 def test_a_full_disk_leaves_whole_messages(tmp_path: Path) -> None:

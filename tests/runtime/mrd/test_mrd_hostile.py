@@ -26,9 +26,11 @@ from mrd_samples import XML, make_header, make_image, same, smooth_voxels
 from edge_codec.errors import SpecError
 from edge_codec.runtime.access import Access
 from edge_codec.runtime.live_options import LiveOptions
+from edge_codec.runtime.mrd.limits import Limits
 from edge_codec.runtime.mrd.protocol import (
     ID,
     ImageMessage,
+    Message,
     MessageId,
     pack_message,
     text_message,
@@ -36,6 +38,8 @@ from edge_codec.runtime.mrd.protocol import (
 from edge_codec.runtime.mrd.returns import AnswerMode
 from edge_codec.runtime.mrd.server import MrdServer
 from edge_codec.runtime.mrd.session import SessionReport
+from edge_codec.runtime.mrd.session_texts import for_peer
+from edge_codec.runtime.mrd.wire import Wire
 from edge_codec.spec import Effort
 
 TOKEN = "0123456789abcdef-secret"
@@ -151,16 +155,110 @@ def send_quietly(sock: socket.socket, data: bytes) -> None:
 
 def test_connections_are_bounded() -> None:
     with serving(limits={"max_connections": 2}) as server:
-        first, second = connect(server), connect(server)
-        deadline = time.monotonic() + 5
-        while server.counts["accepted"] < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        first, second = begun(server), begun(server)
         answers = exchange(connect(server), b"")
         assert "as many connections as it takes" in texts_of(answers)[0]
         for sock in (first, second):
-            exchange(sock, SESSION)
+            assert len(images_of(exchange(sock, b"".join(map(pack_message, (*IMAGES, CLOSE)))))) > 2
         assert server.wait_idle(5)
         check_alive(server)
+
+
+def begun(server: MrdServer, config: str = "edge-codec") -> socket.socket:
+    """Begin a session; a waveform comes back when it has begun."""
+    sock = connect(server)
+    waveform = pack_message(Message(MessageId.WAVEFORM, bytes(40)))
+    sock.sendall(b"".join(map(pack_message, opening(config=config))) + waveform)
+    answer = b""
+    while len(answer) < len(waveform):
+        answer += sock.recv(len(waveform) - len(answer)) or b"?" * len(waveform)
+    assert answer == waveform
+    return sock
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_silent_connections_do_not_keep_a_scanner_out(token: str | None) -> None:
+    config = "edge-codec" if token is None else f"edge-codec;token={token}"
+    rest = b"".join(map(pack_message, (*IMAGES, CLOSE)))
+    with serving(access=Access(token=token), limits={"max_connections": 4}) as server:
+        scanner = begun(server, config)
+        silent = [connect(server) for _ in range(12)]
+        wait_for(server, "expelled", 9)
+        answers = talk(server, IMAGES, config=config)
+        assert all(map(same, images_of(answers), IMAGES))
+        assert len(images_of(answers)) == len(IMAGES)
+        # The oldest left, and none that had begun a session.
+        assert silent[0].recv(1) == b""
+        assert len(images_of(exchange(scanner, rest))) == len(IMAGES)
+        assert server.counts["refused"] == 0
+        for sock in silent:
+            sock.close()
+
+
+def test_a_shown_token_keeps_its_place_before_the_header() -> None:
+    first = pack_message(opening(config=f"edge-codec;token={TOKEN}")[0])
+    with serving(access=Access(token=TOKEN), limits={"max_connections": 1}) as server:
+        scanner = connect(server)
+        scanner.sendall(first)
+        deadline = time.monotonic() + 5
+        while not any(entry._known for entry in server._sessions.values()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert "as many connections" in texts_of(exchange(connect(server), b""))[0]
+        assert len(images_of(exchange(scanner, SESSION[len(first) :]))) == len(IMAGES)
+
+
+def wait_for(server: MrdServer, count: str, number: int) -> None:
+    deadline = time.monotonic() + 5
+    while server.counts[count] < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_stopping_does_not_wait_for_a_peer_that_reads_slowly() -> None:
+    """Each answer is taken in time, but all of them would take half a minute and more."""
+    header = struct.pack("<28x2H8x", 25_000, 1)
+    waveform = pack_message(Message(MessageId.WAVEFORM, header + bytes(100_000)))
+    data = b"".join(map(pack_message, opening())) + waveform * 300
+    with serving(limits={"send_s": 1.0}) as server:
+        (sock, far), stop = socket.socketpair(), threading.Event()  # whose buffers are small
+        server.adopt(far, "pair")
+        sender = threading.Thread(target=send_quietly, args=(sock, data))
+        reader = threading.Thread(target=read_slowly, args=(sock, stop))
+        closer = threading.Thread(target=server.close)
+        for thread in (sender, reader):
+            thread.start()
+        sender.join()
+        closer.start()
+        closer.join(8)
+        ended = not closer.is_alive()
+        stop.set()
+        for thread in (reader, closer):
+            thread.join()
+        sock.close()
+    assert ended
+
+
+def read_slowly(sock: socket.socket, stop: threading.Event) -> None:
+    try:
+        while sock.recv(50_000):
+            if stop.wait(0.05):
+                break
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    except OSError:
+        return
+
+
+def test_a_peer_that_sends_on_is_not_read_from_for_ever() -> None:
+    near, far = socket.socketpair()
+    wire = Wire(far, Limits(send_s=0.05, linger_s=0.05))
+    near.sendall(bytes(100))
+    wire.stop_reading()
+    assert wire.begin(False) == bytes(2)  # what has come is still read
+    time.sleep(0.1)
+    assert wire.begin(False) == b""
+    wire.close()
+    near.close()
 
 
 def with_field(**field: int) -> ImageMessage:
@@ -342,3 +440,23 @@ def test_a_full_disk_ends_the_session_with_a_reason(tmp_path: Path) -> None:
         assert answers[-1] == CLOSE
         assert server.wait_idle(5)
     assert "the disk is full" in reports[0].error
+
+
+def test_errors_do_not_tell_peers_the_folders_of_this_machine(tmp_path: Path) -> None:
+    reports: list[SessionReport] = []
+    folder = tmp_path / "a folder"
+    with serving(folder=folder, reports=reports) as server:
+        (folder / "45_6-7-s1").write_text("a file where a folder is due")
+        answers = talk(server, IMAGES)
+        assert server.wait_idle(5)
+    text = texts_of(answers)[-1]
+    assert "45_6-7-s1" in text
+    assert str(tmp_path) not in text
+    assert "/" not in text
+    assert str(folder) in reports[0].error  # for the log
+
+
+def test_absolute_paths_are_shortened_and_nothing_else_is() -> None:
+    said = "a/b of '/var/lib/x/model.onnx': /etc/y.pem is no file; see https://a/b or int16 / float"
+    found = for_peer(said, None)
+    assert found == "a/b of 'model.onnx': y.pem is no file; see https://a/b or int16 / float"

@@ -227,3 +227,8 @@ def test_damaged_packet_images_raise_our_errors_only(data: st.DataObject) -> Non
         return
     # What is still read is right, as every layer has a checksum; or no packet any more.
     assert all(any(same(entry, image) for image in [*IMAGES, *images]) for entry in found)
+
+
+def test_a_value_before_its_name_is_no_defect() -> None:
+    data = b"<ismrmrdMeta><meta><value>1</value><name>a</name></meta></ismrmrdMeta>"
+    assert "a" not in unpack_meta(data)

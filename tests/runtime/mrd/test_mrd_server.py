@@ -220,6 +220,24 @@ def test_images_that_cannot_be_coded_are_kept_and_answered(tmp_path: Path) -> No
     assert (tmp_path / "45_6-7.mrd").read_bytes().count(pack_message(empty)) == 2
 
 
+def test_odd_images_are_said_to_be_what_is_done_with_them(tmp_path: Path) -> None:
+    empty = make_image(np.zeros((1, 1, 0, 5), np.uint16))
+    said = {}
+    for answer in (AnswerMode.NONE, AnswerMode.ORIGINAL):
+        for folder in (None, tmp_path / answer.value):
+            with serving(answer=answer, folder=folder) as server:
+                answers = talk(server, [empty, WAVEFORM, empty])
+            images = [text for text in texts_of(answers) if "image" in text]
+            assert len(images) == 1
+            said[answer, folder is not None] = images[0].partition("such images are ")[2]
+    assert said == {
+        (AnswerMode.NONE, False): "neither stored nor answered; serve with --out to keep them",
+        (AnswerMode.NONE, True): "stored as they came",
+        (AnswerMode.ORIGINAL, False): "answered as they came",
+        (AnswerMode.ORIGINAL, True): "stored as they came and answered as they came",
+    }
+
+
 def test_what_is_neither_stored_nor_answered_is_said_once() -> None:
     with serving(answer=AnswerMode.NONE) as server:
         answers = talk(server, [WAVEFORM, WAVEFORM, ACQUISITION])
@@ -260,13 +278,18 @@ def test_sessions_of_one_name_get_names_of_their_own(tmp_path: Path) -> None:
 
 def test_a_resumed_session_goes_on_in_its_folder(tmp_path: Path) -> None:
     image = make_image(smooth_voxels(1, (1, 1, 16, 16)))
-    for _ in range(2):
+    for close in (True, False, True):
         with serving(folder=tmp_path, resume=True) as server:
-            assert images_of(talk(server, [image, WAVEFORM]))
+            assert images_of(talk(server, [image, WAVEFORM], close=close))
     files = stored(tmp_path)
-    assert list(files) == ["45_6-7-s1/0000.ecd", "45_6-7-s1/0001.ecd", "45_6-7.mrd"]
-    half = len(files["45_6-7.mrd"]) // 2
-    assert files["45_6-7.mrd"][:half] == files["45_6-7.mrd"][half:]
+    assert [name for name in files if name.endswith(".mrd")] == [
+        "45_6-7.2.mrd", "45_6-7.3.mrd", "45_6-7.mrd",
+    ]  # fmt: skip
+    # Each can be read to its end, and no two images of the session have the same number.
+    whole = b"".join(map(pack_message, (*opening(), WAVEFORM, CLOSE)))
+    assert files["45_6-7.mrd"] == files["45_6-7.3.mrd"] == whole
+    assert files["45_6-7.2.mrd"] == whole[:-2]
+    assert sorted(restored(tmp_path)) == [0, 1 << 32, 2 << 32]
 
 
 def test_several_peers_at_once(tmp_path: Path) -> None:
