@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -109,15 +110,17 @@ def test_full_disk_for_the_index_costs_no_packet(
     assert_frames(sink.path, 3, complete=False)
 
 
-@pytest.fixture
-def limit_of_file_size() -> Iterator[None]:
+@contextmanager
+def limit_of_file_size(size: int) -> Iterator[None]:
+    """Limit every file of this process; short, as its output may go to a longer one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("limit_of_file_size")
 def test_limit_of_the_system_on_a_file(tmp_path: Path) -> None:
     """The kernel writes a part of a packet and then refuses the rest: no simulation."""
     sink, segment = FileSink(tmp_path), make_segment()
@@ -129,7 +132,7 @@ def test_limit_of_the_system_on_a_file(tmp_path: Path) -> None:
         sent += 1
     assert sent >= 3
     assert size > 2001
-    with pytest.raises(SinkError, match="File too large"):
+    with limit_of_file_size(2000), pytest.raises(SinkError, match="File too large"):
         send(sink, packets[sent : sent + 1])
     assert_frames(sink.path, sent, complete=False)
 
