@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import edge_codec
-import edge_codec.codec
+import edge_codec.codec.encoder
 from edge_codec.bitstream.container import StreamReader
 from edge_codec.codec import Decoder, Encoder
 from edge_codec.errors import FrameError, SpecError
@@ -92,8 +92,8 @@ class WorstCoder:
         del arguments
         self.bounds, self.commits = [], 0
 
-    def encode(self, samples, base, key, bound=None):
-        del base, key
+    def encode(self, samples, base, key, bound, give_up_ns, out):
+        del base, key, give_up_ns, out
         self.bounds.append(bound)
         return b"", samples + np.uint32(self.factor * bound)
 
@@ -104,7 +104,7 @@ class WorstCoder:
 @pytest.fixture
 def worst(monkeypatch):
     coder = WorstCoder()
-    monkeypatch.setattr(edge_codec.codec, "ResidualEncoder", lambda *_: coder)
+    monkeypatch.setattr(edge_codec.codec.encoder, "ResidualEncoder", lambda *_: coder)
     return coder
 
 
