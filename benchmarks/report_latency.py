@@ -22,11 +22,11 @@ Row = dict[str, Any]
 
 
 def latency_table() -> str:
-    """Return the latest record of each stream and load as a Markdown table."""
-    rows: dict[tuple[str, str], Row] = {}
+    """Return the latest record of each stream, load and number of frames as a Markdown table."""
+    rows: dict[tuple[str, str, str], Row] = {}
     for line in RESULTS.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        rows[_stream(row), _load(row)] = row
+        rows[_stream(row), _load(row), f"{row['frames']:,}"] = row
     return table(HEAD, [[*names, *_figures(row)] for names, row in rows.items()])
 
 
@@ -39,7 +39,7 @@ def _stream(row: Row) -> str:
 
 
 def _load(row: Row) -> str:
-    return f"{row['streams']} x {row['rate']:g}/s"
+    return f"{row['streams']} x {row['rate']:g}/s" + (", real time" if row["realtime"] else "")
 
 
 def _figures(row: Row) -> list[str]:
@@ -47,7 +47,6 @@ def _figures(row: Row) -> list[str]:
     fast = f"{100 * row['fast_bands'] / row['bands']:.1f} %" if row["bands"] else "-"
     growth = row["memory"].get("growth_percent")
     return [
-        f"{row['frames']:,}",
         *times,
         str(row["misses"]),
         str(row["lost"] + row["dropped"] + row["failed"]),
