@@ -12,6 +12,11 @@ from edge_codec.errors import EngineError
 
 MAX_SHAPES = 4
 
+# One for the process, never dropped: each core's CPU plug-in puts an alternate signal stack of its
+# own in place of the one before. Two that are dropped in the order in which they came leave the
+# address of freed memory behind, and the next signal, be it Ctrl-C, ends the process.
+_CORE = openvino.Core()
+
 
 class OpenVinoEngine:
     """A network on OpenVINO's CPU plug-in, compiled once per input shape.
@@ -27,14 +32,13 @@ class OpenVinoEngine:
     """
 
     def __init__(self, model: bytes, threads: int, precision: str = "f32") -> None:
-        self._core = openvino.Core()
         self._options = {
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            self._model = self._core.read_model(model=model, weights=b"")
+            self._model = _CORE.read_model(model=model, weights=b"")
         except RuntimeError as error:
             raise EngineError(f"OpenVINO refuses the model: {error}") from error
         self._compiled: dict[tuple[int, ...], Any] = {}
@@ -57,6 +61,6 @@ class OpenVinoEngine:
                 self._compiled.pop(next(iter(self._compiled)))
             model = self._model.clone()
             model.reshape(list(shape))
-            compiled = self._core.compile_model(model, "CPU", self._options)
+            compiled = _CORE.compile_model(model, "CPU", self._options)
             self._compiled[shape] = compiled.create_infer_request()
         return self._compiled[shape]
