@@ -2,7 +2,8 @@
 
 A page that was never touched costs a page fault when the first frame is copied into it, and one
 that was swapped out a disk access: both in the middle of a frame that has some milliseconds. So
-buffers are touched as they are made, and locked where the system allows it (`ulimit -l`).
+buffers are touched as they are made, and locked where the system allows it (`ulimit -l`). Most are
+made with the first one: a queue fills for the first time when the machine has no time to spare.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from edge_codec.errors import StreamError
 
 logger = logging.getLogger(__name__)
+
+AT_ONCE_BYTES = 1 << 24  # of buffers that are made before they are needed
 
 
 class FrameBuffer:
@@ -84,19 +87,28 @@ class FramePool:
             if self._lent == self._limit:
                 raise StreamError(f"all {self._limit} frame buffers are in use")
             self._lent += 1
-            if size > self._size:
+            grown = size > self._size
+            if grown:
                 self._size = size
                 self._free.clear()  # too small from now on
             if self._free:
                 return self._free.pop()
-            self.made += 1
             size = self._size
+            spare = min(self._limit - self._lent, AT_ONCE_BYTES // size) if grown else 0
         try:
-            buffer = FrameBuffer(size)
+            buffers = [self._make(size) for _ in range(1 + spare)]
         except BaseException:  # no memory: it is not lent
             with self._lock:
                 self._lent -= 1
             raise
+        buffer = buffers.pop()
+        with self._lock:
+            self.made += 1 + spare
+            self._free.extend(other for other in buffers if other.size >= self._size)
+        return buffer
+
+    def _make(self, size: int) -> FrameBuffer:
+        buffer = FrameBuffer(size)
         if not buffer.locked and not self._told:
             self._told = True
             logger.info(

@@ -27,7 +27,7 @@ from edge_codec.spec import CineInfo, StreamSpec
 
 # A segment of a stream without an end is closed after so many frames: 9 minutes at 60 frames/s.
 # Its index, 8 bytes a frame, is in memory until then, and going on with a cut file reads all of it.
-MAX_SEGMENT_FRAMES = 1 << 15
+MAX_SEGMENT_FRAMES = 1 << 14
 
 
 class FrameCoder(Protocol):

@@ -38,6 +38,24 @@ def test_buffers_are_used_again():
     assert (pool.made, pool.lent) == (2, 0)
 
 
+def test_a_pool_is_filled_before_it_is_needed():
+    pool = FramePool(4)
+    first = pool.take(100)
+    assert (pool.made, pool.lent) == (4, 1)
+    others = [pool.take(100) for _ in range(3)]
+    assert pool.made == 4
+    assert len({id(buffer) for buffer in (first, *others)}) == 4
+
+
+def test_only_so_much_is_made_before_it_is_needed(monkeypatch):
+    monkeypatch.setattr("edge_codec.runtime.frame_pool.AT_ONCE_BYTES", 3 * mmap.PAGESIZE)
+    pool = FramePool(9)
+    pool.take(mmap.PAGESIZE)
+    assert pool.made == 1 + 3
+    pool.take(5 * mmap.PAGESIZE)  # more than that alone
+    assert pool.made == 1 + 3 + 1
+
+
 def test_no_more_than_the_limit_are_lent():
     pool = FramePool(1)
     buffer = pool.take(1)
@@ -55,7 +73,7 @@ def test_buffers_that_are_too_small_are_given_up():
     pool.give_back(large)
     assert pool.take(1) is large
     assert pool.take(1).size == 3 * mmap.PAGESIZE
-    assert pool.made == 3
+    assert pool.made == 3 + 2  # 2: the small one is still lent
 
 
 def test_memory_that_cannot_be_locked_is_told_once(monkeypatch, caplog):
