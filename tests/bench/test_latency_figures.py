@@ -1,6 +1,7 @@
 """Figures of made-up frames, and of made-up streams on a made-up clock."""
 
 import itertools
+import os
 import threading
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from edge_codec.bench.latency.figures import (
 )
 from edge_codec.bench.latency.log import FrameLog, LogBook
 from edge_codec.bench.latency.plan import Plan
-from edge_codec.bench.latency.report import make_timeline
+from edge_codec.bench.latency.process import stolen_s
+from edge_codec.bench.latency.report import make_timeline, stolen_figures
 from edge_codec.bench.latency.run import Run
 from edge_codec.bench.latency.watch import Task
 from edge_codec.errors import FrameError, StreamError
@@ -236,3 +238,24 @@ def test_memory_stands_beside_its_second():
     run = Run(plan, None, [log], memory_mib=[10.0, 11.0, 12.0])
     rows = [(row["second"], row.get("memory_mib")) for row in make_timeline(run)]
     assert rows == [(0, 10.0), (2, 12.0), (3, None)]
+
+
+def test_stolen_time_stands_beside_its_second_and_clean_seconds_are_counted():
+    log = log_of([5] * 50 + [20] * 50 + [30] * 100)  # 4 seconds
+    run = Run(Plan(Path("heart.npy")), None, [log], seconds=4.0, stolen_s=[0, 0, 0.5, 0.5, 0.75])
+    rows = make_timeline(run)
+    assert [row.get("stolen_ms") for row in rows] == [0, 500, 0, 250]
+    stolen = stolen_figures(run, rows)
+    assert stolen["percent"] == pytest.approx(100 * 0.75 / (4 * os.cpu_count()))
+    assert (stolen["clean_seconds"], stolen["frames_in_clean_seconds"]) == (2, 100)
+    assert stolen["misses_in_clean_seconds"] == 50  # of those that took 30 ms; the others not
+    assert stolen_figures(Run(Plan(Path("heart.npy")), None, [log], seconds=4.0), rows) == {}
+
+
+def test_stolen_time_is_read_from_the_account_of_all_cores(tmp_path):
+    account = tmp_path / "stat"
+    account.write_text("cpu  1 2 3 4 5 6 7 250 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
+    assert stolen_s(account) == 250 / os.sysconf("SC_CLK_TCK")
+    account.write_text("cpu  1 2 3\n")  # kernels before 2.6.11
+    assert stolen_s(account) is None
+    assert stolen_s(tmp_path / "none") is None

@@ -1,4 +1,4 @@
-"""What Linux tells about this process: when it began, and the memory it has."""
+"""What Linux tells: when this process began, its memory, and what a hypervisor took from us."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 PROC = Path("/proc/self")
+MACHINE = Path("/proc/stat")
+STOLEN = 8  # column of "steal" in the line of all cores
 
 
 def started_ns(proc: Path = PROC) -> int | None:
@@ -30,6 +32,18 @@ def resident_bytes(proc: Path = PROC) -> int | None:
     try:
         return int((proc / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
+        return None
+
+
+def stolen_s(account: Path = MACHINE) -> float | None:
+    """Return for how long cores of this virtual machine had work and were not run; None: unknown.
+
+    Seconds since it was booted, all cores together, known to 10 ms. A machine of its own has 0.
+    """
+    try:
+        with account.open() as file:
+            return int(file.readline().split()[STOLEN]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
         return None
 
 

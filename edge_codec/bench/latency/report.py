@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -31,7 +33,9 @@ DEFINITIONS = (
     "warm-up left out, all streams together; of steps from histograms, to 0.1 %. Jitter: standard "
     "deviation of the time between departures of a stream. Misses: sent later than the deadline. "
     "Copies to and from a device are within the step that needs them. Memory: of the whole "
-    "process, the exam and the benchmark's own arrays included."
+    "process, the exam and the benchmark's own arrays included. Stolen: time for which cores of a "
+    "virtual machine had work and the hypervisor did not run them, all cores together, in percent "
+    "of all they have; clean seconds: those of the run without any."
 )
 
 
@@ -49,6 +53,7 @@ def make_record(run: Run) -> dict[str, Any]:
         "cold_start_ms": _cold_start(run),
         "frames_per_s": sent / run.seconds if run.seconds else None,
         "memory": run.memory,
+        "stolen": stolen_figures(run, make_timeline(run)),
         **size_figures(run.logs, voxels, voxels * info.dtype.itemsize),
         "energy_j_per_frame": {
             name: joules / sent for name, joules in run.energy_j.items() if sent
@@ -72,7 +77,34 @@ def make_timeline(run: Run) -> list[dict[str, Any]]:
     for row in rows:  # a second without frames has no row, but was looked at
         if row["second"] < len(run.memory_mib):
             row["memory_mib"] = run.memory_mib[row["second"]]
+        stolen_s = _stolen_in(run, row["second"])
+        if stolen_s is not None:
+            row["stolen_ms"] = 1000 * stolen_s
     return rows
+
+
+def _stolen_in(run: Run, second: int) -> float | None:
+    """Return what was taken from the virtual machine in a second of the run."""
+    if second + 1 >= len(run.stolen_s):
+        return None
+    return run.stolen_s[second + 1] - run.stolen_s[second]
+
+
+def stolen_figures(run: Run, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a hypervisor took, and how many frames were late where it took nothing.
+
+    `rows` are those of `make_timeline`. A stall's backlog may last into clean seconds.
+    """
+    if not run.stolen_s or not run.seconds:
+        return {}
+    clean = [row for row in rows if row.get("stolen_ms") == 0]
+    return {
+        "seconds": run.stolen_s[-1],
+        "percent": 100 * run.stolen_s[-1] / (run.seconds * (os.cpu_count() or 1)),
+        "clean_seconds": len(clean),
+        "frames_in_clean_seconds": sum(row["frames"] for row in clean),
+        "misses_in_clean_seconds": sum(row["misses"] for row in clean),
+    }
 
 
 def _cold_start(run: Run) -> dict[str, float]:
@@ -151,12 +183,17 @@ def text_lines(record: dict[str, Any]) -> list[str]:
     """Return the figures for people."""
     lines = [f"{name:<12}{_text(record[f'{name}_ms'])} ms" for name in
              ("p50", "p90", "p99", "p99_9", "max", "mean", "jitter")]  # fmt: skip
-    counts = ("frames", "misses", "dropped", "refused", "failed", "lost", "fast_frames")
+    counts = ("frames", "misses", "dropped", "refused", "failed", "lost", "strays", "fast_frames")
     lines += [f"{name:<12}{record[name]}" for name in counts]
     lines.append(f"{'bits/voxel':<12}{_text(record['bits_per_voxel'])}")
     growth = record["memory"].get("growth_percent")
     lines.append(f"{'memory':<12}{_text(record['memory'].get('peak_mib'))} MiB at most"
                  + ("" if growth is None else f", {growth:+.2f} % since 1000 frames"))  # fmt: skip
+    stolen = record["stolen"]
+    if stolen.get("seconds"):
+        lines.append(f"{'stolen':<12}{stolen['percent']:.2f} % of the cores' time, by the "
+                     f"hypervisor; {stolen['misses_in_clean_seconds']} misses in "
+                     f"{stolen['clean_seconds']} seconds without")  # fmt: skip
     for name in sorted(record["steps_ms"], key=_step_order):
         step = record["steps_ms"][name]
         values = "  ".join(f"{key} {_text(step[key])}" for key in ("p50", "p99", "p99_9", "max"))

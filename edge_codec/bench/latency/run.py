@@ -51,7 +51,7 @@ class Run:
         Instants: the process, the opening of the pipeline, the first packet.
     seconds : float
         From the end of the warm-up until the last frame was done.
-    memory, memory_mib, scheduling, refused, energy
+    memory, memory_mib, stolen_s, scheduling, refused, energy
         See `edge_codec.bench.latency.report`.
     check : CheckResult
         What decoding showed.
@@ -66,6 +66,7 @@ class Run:
     seconds: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
     memory_mib: list[float] = field(default_factory=list)
+    stolen_s: list[float] = field(default_factory=list)
     scheduling: dict[str, Any] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     sharp_timers: bool = False
@@ -174,9 +175,11 @@ def _measure(
                 crew.push(range(plan.warmup, plan.warmup + plan.frames), watch)
                 found.seconds = (clock.now_ns() - began_ns) / 1e9
                 found.energy_j = energy.look()
+                watch.end()
                 found.memory = watch.memory()
             found.sensors = sensors.read()
     found.memory_mib = list(watch.memory_mib)
+    found.stolen_s = list(watch.stolen_s)
     found.first_sent_ns, found.strays = book.first_sent_ns, book.strays
 
 

@@ -1,4 +1,4 @@
-"""Looks at the run from outside, a few times a second: progress, memory."""
+"""Looks at the run from outside, a few times a second: progress, memory, stolen time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 
 from edge_codec.bench.latency.log import FrameLog
-from edge_codec.bench.latency.process import peak_bytes, resident_bytes
+from edge_codec.bench.latency.process import peak_bytes, resident_bytes, stolen_s
 from edge_codec.bench.latency.realtime import raise_priority
 from edge_codec.runtime.telemetry.energy import EnergyMeter
 
@@ -41,6 +41,8 @@ class Watch:
         self._settled_blocks = 0
         self._settled_at = 0
         self.memory_mib = array("d")  # one for each second
+        self.stolen_s = array("d")  # since the frames that count began, at the end of each second
+        self._stolen_before: float | None = None
         self._began_s = time.monotonic()
         self._energy: EnergyMeter | None = None
 
@@ -56,6 +58,8 @@ class Watch:
         self._energy = energy
         self._began_s = time.monotonic()
         self.memory_mib = array("d")
+        self.stolen_s = array("d")
+        self._stolen_before = stolen_s()
 
     def look(self) -> None:
         """Tell the progress; note the memory once enough frames are through."""
@@ -64,10 +68,20 @@ class Watch:
         self._told = done
         if time.monotonic() - self._began_s >= len(self.memory_mib):
             self.memory_mib.append((resident_bytes() or 0) / MIB)
+            self._note_stolen()
             if self._energy is not None:
                 self._energy.look()
         if self._settled is None and done - self._warmup >= SETTLED_FRAMES:
             self._settle(done - self._warmup)
+
+    def end(self) -> None:
+        """Note that all frames are through."""
+        self._note_stolen()
+
+    def _note_stolen(self) -> None:
+        now = stolen_s()
+        if now is not None and self._stolen_before is not None:
+            self.stolen_s.append(now - self._stolen_before)
 
     def _settle(self, frames: int) -> None:
         self._settled = resident_bytes()
