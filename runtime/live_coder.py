@@ -321,9 +321,10 @@ class LiveCoder:
             self._phases.update(resume.next_phases)
             self._n_frames = resume.sequence
         self._segment = Segment(self._name, number, spec)
-        self._coder = self._make_coder(spec, self._marks.mark, resume)
+        self._coder = coder = None  # what it keeps of each slice is freed before as much is made
+        self._coder = coder = self._make_coder(spec, self._marks.mark, resume)
         self.deadline.resize(spec.info.rows * spec.info.columns)
-        return self._segment, self._coder
+        return self._segment, coder
 
     def _fits(self, job: Job, spec: StreamSpec) -> bool:
         n_phases = spec.info.n_phases

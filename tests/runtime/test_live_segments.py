@@ -1,11 +1,14 @@
 """Frames that change in the middle of a stream, or cannot be coded."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from live_samples import (
     PATIENCE_S,
+    FakeCoder,
+    FakeFactory,
     all_same,
     decode,
     frames,
@@ -158,3 +161,25 @@ def test_a_segment_of_a_known_length_is_as_long_as_that(monkeypatch):
         for image in series:
             stream.push(image)
     assert [segment.number for segment, _, _ in sink.sent] == [0] * 8
+
+
+def test_the_coder_of_a_segment_is_freed_before_the_next_is_made(monkeypatch):
+    monkeypatch.setattr("edge_codec.runtime.live_coder.MAX_SEGMENT_FRAMES", 2)
+    made, alive = [], []
+
+    class Factory(FakeFactory):
+        def prepare(self, options):
+            def make(spec, mark, resume=None):
+                alive.append(sum(coder() is not None for coder in made))
+                coder = FakeCoder(self, spec, mark)
+                made.append(weakref.ref(coder))
+                return coder
+
+            return make
+
+    with Pipeline(factory=Factory()) as pipeline:
+        stream = pipeline.open("a", FAST, [PacketList()])
+        for i in range(6):
+            stream.push(numbered(i))
+            stream.flush(PATIENCE_S)
+    assert alive == [0, 0, 0]
