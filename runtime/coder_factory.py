@@ -63,6 +63,11 @@ class _OneAtATime:
         with self._lock:
             return self._coder.push_many(frames, metadata, keys=keys, give_up_ns=give_up_ns)
 
+    def restart(self) -> None:
+        """See `edge_codec.codec.Encoder.restart`."""
+        with self._lock:
+            self._coder.restart()
+
 
 class CoderFactory:
     """Makes coders for the workers of one pipeline.

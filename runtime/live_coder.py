@@ -54,6 +54,9 @@ class FrameCoder(Protocol):
     ) -> list[Packet]:
         """Code the next frames of several slices."""
 
+    def restart(self) -> None:
+        """Begin another stream of the same description."""
+
 
 class MakeCoder(Protocol):
     """Makes the coder of a segment."""
@@ -308,12 +311,11 @@ class LiveCoder:
         if segment is not None and coder is not None and self._fits(job, segment.spec):
             return segment, coder
         number, before = (0, None) if segment is None else (segment.number + 1, segment.spec)
-        if before is not None and not before.info.n_phases and job.frame.fits(before):
-            spec = before  # only the segment is full
-        else:
-            spec = self._fixed or make_segment_spec(
-                job.frame, self._options, self._geometry, before
-            )
+        if coder is not None and before is not None and self._fits_but_for_length(job, before):
+            self._segment, self._n_frames = Segment(self._name, number, before), 0
+            coder.restart()
+            return self._segment, coder
+        spec = self._fixed or make_segment_spec(job.frame, self._options, self._geometry, before)
         cut, self._cut = self._cut, None
         resume, self._n_frames = None, 0
         if cut is not None and job.frame.fits(cut.spec) and is_like(cut.spec, spec):
@@ -325,6 +327,9 @@ class LiveCoder:
         self._coder = coder = self._make_coder(spec, self._marks.mark, resume)
         self.deadline.resize(spec.info.rows * spec.info.columns)
         return self._segment, coder
+
+    def _fits_but_for_length(self, job: Job, spec: StreamSpec) -> bool:
+        return not spec.info.n_phases and job.frame.fits(spec)
 
     def _fits(self, job: Job, spec: StreamSpec) -> bool:
         n_phases = spec.info.n_phases

@@ -139,6 +139,9 @@ class FakeCoder:
         self.sequence += 1
         return packet
 
+    def restart(self):
+        self.phases, self.sequence = {}, 0
+
 
 class FakeFactory:
     """Takes the place of a `CoderFactory`."""

@@ -13,7 +13,7 @@ from edge_codec.bitstream.packet import LayerId
 from edge_codec.codec import Decoder, Encoder, coded_dtype
 from edge_codec.errors import BitstreamError, EngineError, FrameError, SpecError
 from edge_codec.runtime.models import load_model
-from edge_codec.spec import CineInfo, ModelId, SampleFormat, StreamSpec
+from edge_codec.spec import CineInfo, Effort, ModelId, SampleFormat, StreamSpec
 
 DTYPES = [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint64, np.int64]
 
@@ -225,3 +225,43 @@ class TestBrokenOnPurpose:
         wrong = replace(spec, window_high=2 * spec.window_high)
         with pytest.raises(EngineError, match="not the one that was encoded"):
             Decoder(wrong, vqvae).push(packet)
+
+
+@pytest.mark.parametrize("effort", list(Effort))
+@pytest.mark.parametrize("model", [ModelId.NONE, ModelId.VQVAE])
+def test_a_restarted_encoder_makes_what_a_new_one_would(effort, model, vqvae):
+    frames = beating(np.random.default_rng(5), 6, 40, 33)
+    spec = spec_for(frames, effort=effort, model=model)
+    spec = replace(spec, info=replace(spec.info, n_phases=0, n_slices=2), key_interval=3)
+    network = vqvae if model is ModelId.VQVAE else None
+    used = Encoder(spec, network)
+    for i, frame in enumerate(frames[::-1]):
+        used.push(frame, i % 2)
+    used.restart()
+    new = Encoder(spec, network)
+    for i, frame in enumerate(frames):
+        packet = used.push(frame, 1 - i // 5)
+        assert packet == new.push(frame, 1 - i // 5)
+    assert packet.sequence == 5
+
+
+def test_a_finished_slice_begins_again_after_a_restart():
+    frames = beating(np.random.default_rng(5), 2, 8, 9)
+    encoder = Encoder(spec_for(frames))
+    for _ in range(2):
+        packets = [encoder.push(frame) for frame in frames]
+        assert [(packet.phase_index, packet.key) for packet in packets] == [(0, True), (1, False)]
+        with pytest.raises(FrameError, match="all its phases"):
+            encoder.push(frames[0])
+        encoder.restart()
+
+
+def test_an_encoder_that_failed_halfway_does_not_restart(monkeypatch):
+    frames = beating(np.random.default_rng(5), 2, 8, 9)
+    encoder = Encoder(spec_for(frames))
+    with monkeypatch.context() as patch:
+        patch.setattr(edge_codec.codec.encoder, "frame_check", lambda frame: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            encoder.push(frames[0])
+    with pytest.raises(FrameError, match="failed; begin a new stream"):
+        encoder.restart()

@@ -212,6 +212,25 @@ class Encoder:
             for job, base, header in zip(work, bases, headers, strict=True)
         ]
 
+    def restart(self) -> None:
+        """Begin another stream of the same description.
+
+        Packets are numbered from 0 again, and the next frame of each slice is its first, a key
+        frame: they are what a new encoder would make. Its memory is kept, which a new one would
+        have to find in pieces.
+
+        Raises
+        ------
+        FrameError
+            If an earlier frame failed halfway.
+        """
+        for index, state in self._slices.items():
+            if state.failed:
+                raise FrameError(f"an earlier frame of slice {index} failed; begin a new stream")
+        for state in self._slices.values():
+            state.next_phase, state.begun = 0, False
+        self._next_phases, self._finished, self._sequence = {}, set(), 0
+
     def _begin(self, frame: NDArray[Any], slice_index: int, key: bool) -> _Work:
         """Check a frame and its slice; what fails here harms nothing."""
         state = self._state(slice_index)

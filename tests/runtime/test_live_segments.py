@@ -163,23 +163,43 @@ def test_a_segment_of_a_known_length_is_as_long_as_that(monkeypatch):
     assert [segment.number for segment, _, _ in sink.sent] == [0] * 8
 
 
-def test_the_coder_of_a_segment_is_freed_before_the_next_is_made(monkeypatch):
-    monkeypatch.setattr("edge_codec.runtime.live_coder.MAX_SEGMENT_FRAMES", 2)
-    made, alive = [], []
+@pytest.fixture
+def made():
+    """Weak references to the coders of `MakingFactory`, and how many lived when each was made."""
+    return [], []
 
-    class Factory(FakeFactory):
-        def prepare(self, options):
-            def make(spec, mark, resume=None):
-                alive.append(sum(coder() is not None for coder in made))
-                coder = FakeCoder(self, spec, mark)
-                made.append(weakref.ref(coder))
-                return coder
 
-            return make
+class MakingFactory(FakeFactory):
+    def __init__(self, made):
+        super().__init__()
+        self.made, self.alive = made
 
-    with Pipeline(factory=Factory()) as pipeline:
+    def prepare(self, options):
+        def make(spec, mark, resume=None):
+            self.alive.append(sum(coder() is not None for coder in self.made))
+            coder = FakeCoder(self, spec, mark)
+            self.made.append(weakref.ref(coder))
+            return coder
+
+        return make
+
+
+def test_the_coder_of_a_segment_is_freed_before_the_next_is_made(made):
+    with Pipeline(factory=MakingFactory(made)) as pipeline:
         stream = pipeline.open("a", FAST, [PacketList()])
-        for i in range(6):
-            stream.push(numbered(i))
+        for side in (4, 5, 6):
+            stream.push(np.full((side, side), 1, np.int16))
             stream.flush(PATIENCE_S)
-    assert alive == [0, 0, 0]
+    assert made[1] == [0, 0, 0]
+
+
+def test_a_coder_goes_on_where_only_the_segment_is_full(made, monkeypatch):
+    monkeypatch.setattr("edge_codec.runtime.live_coder.MAX_SEGMENT_FRAMES", 2)
+    sink = PacketList()
+    with Pipeline(factory=MakingFactory(made)) as pipeline:
+        stream = pipeline.open("a", FAST, [sink])
+        for i in range(5):
+            stream.push(numbered(i))
+    assert len(made[0]) == 1
+    assert [packet.sequence for _, packet, _ in sink.sent] == [0, 1, 0, 1, 0]
+    assert [packet.key for _, packet, _ in sink.sent] == [True, False, True, False, True]
