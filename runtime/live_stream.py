@@ -15,6 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edge_codec.bitstream.live import Policy
+from edge_codec.bitstream.packet import MAX_LAYER_SIZE
 from edge_codec.errors import FrameError, StreamError
 from edge_codec.runtime.clock import JumpWatch
 from edge_codec.runtime.cut_segment import ResumeFrom
@@ -107,7 +108,7 @@ class LiveStream:
         slice_index : int
             Slice the frame belongs to.
         metadata : bytes
-            The packed source header of this frame.
+            The packed source header of this frame, at most `MAX_LAYER_SIZE`.
         acquired_ns : int, optional
             Instant of `time.monotonic_ns` at which the frame was acquired, if not now: its
             deadline counts from there.
@@ -117,7 +118,8 @@ class LiveStream:
         Raises
         ------
         FrameError
-            If the frame cannot be coded. It is counted as refused, and the stream lives on.
+            If the frame or its metadata cannot be coded. It is counted as refused, and the stream
+            lives on.
         MemoryError, OSError
             If there is no memory for its copy. It is counted as failed, and the stream lives on.
         StreamError
@@ -134,6 +136,7 @@ class LiveStream:
         try:
             phase_index = self._coder.resumed_at(slice_index) + self._queue.pushed(slice_index)
             checked = self._checker.check(frame, slice_index, phase_index)
+            _check_metadata(metadata)
         except FrameError as error:
             self._refuse(event, error)
             raise
@@ -181,8 +184,9 @@ class LiveStream:
         Parameters
         ----------
         drain : bool
-            Send what was pushed and complete the sinks; otherwise frames that wait are dropped,
-            and the sinks are left as at a cut.
+            Send what was pushed and complete the sinks, however long they take; otherwise frames
+            that wait are dropped, and the sinks are left as at a cut. One that hangs is then given
+            up after `packet_sender.GIVE_UP_S`: the stream fails with an error that names it.
 
         Raises
         ------
@@ -193,8 +197,8 @@ class LiveStream:
         if error is not None:
             raise error
 
-    def end(self, *, drain: bool) -> StreamError | None:
-        """End the stream as `close` does, but return what that raises."""
+    def stop(self, *, drain: bool) -> None:
+        """Begin to end as `close` does, without waiting."""
         events: list[FrameEvent] = []
         with self._changed:
             self._closing = True
@@ -203,6 +207,10 @@ class LiveStream:
                 events = self._give_up(FrameOutcome.DROPPED, "the stream was closed undrained")
             self._look_for_the_end()
         self._dispatch.report(events)
+
+    def end(self, *, drain: bool) -> StreamError | None:
+        """End the stream as `close` does, but return what that raises."""
+        self.stop(drain=drain)
         self._sender.join()
         with self._changed:
             wait_patiently(self._changed, lambda: not self._working and not self._queue.copying)
@@ -397,3 +405,11 @@ class LiveStream:
         error = StreamError(f"stream '{self.name}' failed: {self._cause}")
         error.__cause__ = self._cause
         return error
+
+
+def _check_metadata(metadata: bytes) -> None:
+    if len(metadata) > MAX_LAYER_SIZE:
+        raise FrameError(
+            f"metadata of {len(metadata)} bytes; a packet holds {MAX_LAYER_SIZE} at most: keep "
+            "what is larger elsewhere"
+        )

@@ -37,7 +37,9 @@ class PacketSink(Protocol):
     """Takes the packets of one live stream, from one thread, in order.
 
     Every method may raise `SinkError` or another class of `edge_codec.errors`; the pipeline then
-    fails the stream that the sink belongs to, and no other.
+    fails the stream that the sink belongs to, and no other. One that hangs is waited for as long as
+    there is something to send. A stream that is ended without that gives it up
+    (`packet_sender.GIVE_UP_S`); should the call come back later, `abort` follows, and nothing else.
     """
 
     def begin(self, segment: Segment) -> None:

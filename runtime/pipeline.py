@@ -192,11 +192,11 @@ class Pipeline:
         with self._opening:
             self._closed = True
         try:
-            errors = [stream.end(drain=drain) for stream in self._open_streams()]
+            errors = self._end_streams(drain=drain)
         finally:  # also at Ctrl-C: whoever presses it does not want to wait
             self._end()
-        for error in filter(None, errors):
-            raise error
+        if errors:
+            raise errors[0]
 
     def __enter__(self) -> Pipeline:
         return self
@@ -213,9 +213,16 @@ class Pipeline:
             if kind is None:  # otherwise that error goes up, which is what made the streams end
                 raise
 
+    def _end_streams(self, *, drain: bool) -> list[StreamError]:
+        """End all of them together, so that one whose sink hangs holds up no other."""
+        streams = self._open_streams()
+        for stream in streams:
+            stream.stop(drain=drain)
+        errors = (stream.end(drain=drain) for stream in streams)
+        return [error for error in errors if error is not None]
+
     def _end(self) -> None:
-        for stream in self._open_streams():
-            stream.close(drain=False)
+        self._end_streams(drain=False)
         self._dispatch.close()
         for worker in self._workers:
             worker.join()

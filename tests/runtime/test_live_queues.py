@@ -21,7 +21,7 @@ from live_samples import (
 )
 
 from edge_codec.bitstream.live import Policy
-from edge_codec.bitstream.packet import LayerId
+from edge_codec.bitstream.packet import MAX_LAYER_SIZE, LayerId
 from edge_codec.errors import FrameError, StreamError
 from edge_codec.runtime.frame_event import FrameEvent, FrameOutcome
 from edge_codec.runtime.live_options import LiveOptions
@@ -197,3 +197,16 @@ def test_a_dropped_frame_leaves_its_phase_to_the_next():
             stream.push(numbered(6))
     assert phases(gate, 0) == [0, 1, 2]
     assert (gate.ended, gate.aborted) == (1, 0)
+
+
+def test_metadata_that_no_packet_holds_is_refused_and_the_stream_lives_on():
+    gate = Gate()
+    gate.open.set()
+    with Pipeline(factory=FakeFactory()) as pipeline:
+        stream = pipeline.open("a", FAST, [gate])
+        with pytest.raises(FrameError, match="metadata of 134217729 bytes"):
+            stream.push(numbered(0), metadata=bytes(MAX_LAYER_SIZE + 1))
+        stream.push(numbered(1), metadata=bytes(MAX_LAYER_SIZE))
+        stream.flush(PATIENCE_S)
+        assert (stream.counts["refused"], stream.counts["sent"]) == (1, 1)
+    assert (phases(gate, 0), gate.ended) == ([0], 1)
