@@ -114,11 +114,19 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     if options.json != STDOUT:
         print("\n".join(text_lines(record)), file=console.out)
     _print_json(options.json, record, console)
-    if record["verified"]["failures"] or record["lost"] or not record["verified"]["frames"]:
-        for failure in record["verified"]["first_failures"]:
-            print(f"edge-codec: {failure}", file=console.err)
-        return ExitStatus.UNVERIFIED
-    return ExitStatus.OK
+    return _judge(record, console)
+
+
+def _judge(record: dict[str, Any], console: Console) -> ExitStatus:
+    """Say what makes the figures worthless, if anything does."""
+    checked, strays = record["verified"], record["strays"]
+    for failure in checked["first_failures"]:
+        print(f"edge-codec: {failure}", file=console.err)
+    if strays:
+        text = f"{strays} reports of frames that were never pushed; the figures are worth nothing"
+        print(f"edge-codec: {text}", file=console.err)
+    wrong = checked["failures"] or record["lost"] or strays or not checked["frames"]
+    return ExitStatus.UNVERIFIED if wrong else ExitStatus.OK
 
 
 def _bar(plan: Plan, options: argparse.Namespace, console: Console) -> tqdm[Any]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,23 @@ def test_a_packet_that_went_missing_is_found(heart_file, monkeypatch):
     arguments = [heart_file, "--frames", "40", "--rate", "200", "--sink", "memory", "--verify"]
     record = measured(*arguments, status=ExitStatus.UNVERIFIED)
     assert "no packet of segment 0" in record["verified"]["first_failures"][0]
+
+
+def test_a_report_of_a_frame_that_nobody_pushed_is_found(heart_file, monkeypatch):
+    honest = run_module.LogBook
+
+    class Haunted(honest):
+        def record(self, event):
+            if not self.first_sent_ns:
+                super().record(replace(event, acquired_ns=-5))
+            super().record(event)
+
+    monkeypatch.setattr(run_module, "LogBook", Haunted)
+    status, out, err = run(heart_file, "--frames", "40", "--rate", "200", "--json", "-")
+    record = json.loads(out)
+    assert status == ExitStatus.UNVERIFIED
+    assert (record["strays"], record["lost"], record["verified"]["failures"]) == (1, 0, 0)
+    assert "1 reports of frames that were never pushed" in err
 
 
 def test_a_sink_that_fails_ends_the_run(heart_file, monkeypatch):
