@@ -27,12 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.demo import SAMPLE
+from benchmarks.loss_model import GilbertLoss
+from benchmarks.lossy_link import Impairment
 from benchmarks.record import append_record, describe_machine
+from benchmarks.simulated_path import SimulatedPath
 from edge_codec.codec import Encoder
 from edge_codec.runtime.transport.conceal import ConcealingDecoder, ShownFrame
-from edge_codec.runtime.transport.loss_model import GilbertLoss
-from edge_codec.runtime.transport.lossy_link import Impairment
-from edge_codec.runtime.transport.simulated_path import SimulatedPath
 from edge_codec.runtime.transport.udp_options import UdpOptions
 from edge_codec.spec import CineInfo, Effort, StreamSpec
 
@@ -76,49 +76,8 @@ def measure(
     request_keys: bool,
 ) -> dict[str, Any]:
     """Send the frames once over a link that loses so many datagrams; return one row."""
-    n_slices, n_phases = cine.shape[:2]
-    spec = _spec(cine, options)
-    encoder = Encoder(spec)
-    wanted: set[int] = set()
-    shown: list[tuple[int, int, bool]] = []
-    errors: list[float] = []
-    sent_ns: dict[tuple[int, int], int] = {}
-    delays_ns: list[int] = []
-
-    def show(frame: ShownFrame) -> None:
-        original = cine[frame.slice_index, frame.phase_index % n_phases]
-        if not frame.concealed and not np.array_equal(frame.frame, original):
-            raise SystemExit("a frame that was handed out as intact is not the original")
-        if frame.concealed:
-            errors.append(float(np.square(frame.frame.astype(float) - original).mean()))
-        else:
-            delays_ns.append(path.now_ns - sent_ns[frame.slice_index, frame.phase_index])
-        shown.append((frame.slice_index, frame.phase_index, frame.concealed))
-
-    def request_key(slice_index: int | None) -> None:
-        if request_keys:
-            wanted.update(range(n_slices) if slice_index is None else [slice_index])
-
-    decoder = ConcealingDecoder(show)
-    path = SimulatedPath(
-        decoder, _link(rate, options, 0), _link(rate, options, 1), request_key,
-        UdpOptions(retransmit=retransmit),
-    )  # fmt: skip
-    path.begin(spec)
-    sizes = []
-    for phase in range(options.frames):
-        for slice_index in range(n_slices):
-            key = slice_index in wanted
-            wanted.discard(slice_index)
-            packet = encoder.push(cine[slice_index, phase % n_phases], slice_index, key=key)
-            sizes.append(packet.head.size)
-            sent_ns[slice_index, packet.phase_index] = path.now_ns
-            path.send(packet)
-            path.run(round(1e9 / options.fps / n_slices))
-    path.end()
-    path.run(RUN_ON_NS)
-    holes = list(_holes(shown))
-    sent, counts = path.sender.counts, path.peer.counts if path.peer else None
+    transfer = Transfer(cine, options, rate, retransmit, request_keys)
+    transfer.run()
     return {
         "datagram_loss": rate,
         "mean_burst": options.burst,
@@ -129,22 +88,108 @@ def measure(
         "key_interval": options.key_interval,
         "effort": options.effort,
         "shape": list(cine.shape[2:]),
-        "frames": options.frames * n_slices,
-        "packet_bytes_mean": float(np.mean(sizes)),
-        "datagrams": path.there.carried,
-        "datagrams_lost": path.there.lost,
-        "sent_again": sent.sent_again,
-        "key_frames_requested": sent.key_requests,
-        "answered_bytes_per_sent_byte": counts.answered_bytes / sent.sent_bytes if counts else 0,
-        "link_ms_p50_p99_max": [float(np.percentile(delays_ns, p)) / 1e6 for p in (50, 99, 100)],
-        "intact": decoder.intact,
-        "concealed": decoder.concealed,
-        "never_shown": options.frames * n_slices - decoder.intact - decoder.concealed,
-        "holes": len(holes),
-        "hole_frames_mean": float(np.mean(holes)) if holes else 0.0,
-        "hole_frames_max": max(holes, default=0),
-        "concealed_psnr_db": _psnr(errors, float(cine.max())),
+        **transfer.figures(),
     }
+
+
+class Transfer:
+    """The frames of an exam on their way from the encoder to the display.
+
+    Parameters
+    ----------
+    cine : ndarray, shape (slice, phase, row, column), int16
+        The frames.
+    options : argparse.Namespace
+        How many of them, how often, and what the link does but for its losses.
+    rate : float
+        Share of the datagrams that are lost, 0 to below 1.
+    retransmit, request_keys : bool
+        How losses are repaired.
+    """
+
+    def __init__(
+        self,
+        cine: NDArray[np.int16],
+        options: argparse.Namespace,
+        rate: float,
+        retransmit: bool,
+        request_keys: bool,
+    ) -> None:
+        self._cine = cine
+        self._n_slices, self._n_phases = cine.shape[:2]
+        self._options = options
+        self._request_keys = request_keys
+        self._wanted: set[int] = set()
+        self._shown: list[tuple[int, int, bool]] = []
+        self._errors: list[float] = []
+        self._sent_ns: dict[tuple[int, int], int] = {}
+        self._delays_ns: list[int] = []
+        self._sizes: list[int] = []
+        self._encoder = Encoder(_spec(cine, options))
+        self._decoder = ConcealingDecoder(self._show)
+        self._path = SimulatedPath(
+            self._decoder, _link(rate, options, 0), _link(rate, options, 1), self._request_key,
+            UdpOptions(retransmit=retransmit),
+        )  # fmt: skip
+
+    def run(self) -> None:
+        """Send everything, slice after slice, and let it arrive."""
+        self._path.begin(self._encoder.spec)
+        for phase in range(self._options.frames):
+            for slice_index in range(self._n_slices):
+                self._send(slice_index, phase % self._n_phases)
+                self._path.run(round(1e9 / self._options.fps / self._n_slices))
+        self._path.end()
+        self._path.run(RUN_ON_NS)
+
+    def figures(self) -> dict[str, Any]:
+        """Return what became of the frames."""
+        frames = self._options.frames * self._n_slices
+        path, decoder, holes = self._path, self._decoder, list(_holes(self._shown))
+        sent = path.sender.counts
+        answered = path.peer.counts.answered_bytes if path.peer else 0
+        link_ms = [float(np.percentile(self._delays_ns, p)) / 1e6 for p in (50, 99, 100)]
+        return {
+            "frames": frames,
+            "packet_bytes_mean": float(np.mean(self._sizes)),
+            "datagrams": path.there.carried,
+            "datagrams_lost": path.there.lost,
+            "sent_again": sent.sent_again,
+            "key_frames_requested": sent.key_requests,
+            "answered_bytes_per_sent_byte": answered / sent.sent_bytes,
+            "link_ms_p50_p99_max": link_ms,
+            "intact": decoder.intact,
+            "concealed": decoder.concealed,
+            "never_shown": frames - decoder.intact - decoder.concealed,
+            "holes": len(holes),
+            "hole_frames_mean": float(np.mean(holes)) if holes else 0.0,
+            "hole_frames_max": max(holes, default=0),
+            "concealed_psnr_db": _psnr(self._errors, float(self._cine.max())),
+        }
+
+    def _send(self, slice_index: int, phase: int) -> None:
+        key = slice_index in self._wanted
+        self._wanted.discard(slice_index)
+        packet = self._encoder.push(self._cine[slice_index, phase], slice_index, key=key)
+        self._sizes.append(packet.head.size)
+        self._sent_ns[slice_index, packet.phase_index] = self._path.now_ns
+        self._path.send(packet)
+
+    def _show(self, frame: ShownFrame) -> None:
+        original = self._cine[frame.slice_index, frame.phase_index % self._n_phases]
+        if not frame.concealed and not np.array_equal(frame.frame, original):
+            raise SystemExit("a frame that was handed out as intact is not the original")
+        if frame.concealed:
+            self._errors.append(float(np.square(frame.frame.astype(float) - original).mean()))
+        else:
+            sent_ns = self._sent_ns[frame.slice_index, frame.phase_index]
+            self._delays_ns.append(self._path.now_ns - sent_ns)
+        self._shown.append((frame.slice_index, frame.phase_index, frame.concealed))
+
+    def _request_key(self, slice_index: int | None) -> None:
+        if self._request_keys:
+            every = range(self._n_slices)
+            self._wanted.update(every if slice_index is None else [slice_index])
 
 
 def _spec(cine: NDArray[np.int16], options: argparse.Namespace) -> StreamSpec:

@@ -1,16 +1,14 @@
 """What a display shows where frames are missing. It is marked as made up, and is never stored.
 
-A live display repeats the last frame that it has of the slice. A recording knows what comes after
-the hole and can go over from the frame before to the frame after.
+A live display repeats the last frame that it has of the slice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edge_codec.bitstream.header import unpack_header
@@ -149,46 +147,3 @@ class ConcealingDecoder:
         self.concealed += end - first
         for phase in range(max(first, end - MAX_REPEATED), end):
             self._show(ShownFrame(self._segment, slice_index, phase, last.frame, True))
-
-
-def fill_recorded(
-    frames: Sequence[NDArray[Any] | None],
-) -> list[tuple[NDArray[Any], bool]]:
-    """Fill the holes of a recorded slice: between two frames evenly, at the ends with the nearest.
-
-    Parameters
-    ----------
-    frames : sequence of ndarray or None, each of one shape and integer dtype
-        The phases of a slice; None where one is lost.
-
-    Returns
-    -------
-    list of (ndarray, bool)
-        Each phase, and whether it is made up; empty where no frame is there at all.
-    """
-    there = [phase for phase, frame in enumerate(frames) if frame is not None]
-    if not there:
-        return []
-    result: list[tuple[NDArray[Any], bool]] = []
-    for phase, frame in enumerate(frames):
-        if frame is not None:
-            result.append((frame, False))
-            continue
-        before = max((i for i in there if i < phase), default=there[0])
-        after = min((i for i in there if i > phase), default=there[-1])
-        result.append(
-            (_between(frames[before], frames[after], phase - before, after - before), True)
-        )
-    return result
-
-
-def _between(
-    first: NDArray[Any] | None, second: NDArray[Any] | None, step: int, steps: int
-) -> NDArray[Any]:
-    if first is None or second is None:
-        raise ValueError("both frames must be there")
-    if steps <= 0 or not 0 < step < steps:
-        return first.copy()
-    # In integers wide enough: dtypes of up to 32 bits times the length of a hole.
-    mixed = first.astype(np.int64) * (steps - step) + second.astype(np.int64) * step
-    return ((mixed + steps // 2) // steps).astype(first.dtype)

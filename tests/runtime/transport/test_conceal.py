@@ -1,10 +1,9 @@
-import numpy as np
 import pytest
 from live_packets import LiveSource, live_spec
 
 from edge_codec.bitstream.header import pack_header
 from edge_codec.errors import ProtocolError
-from edge_codec.runtime.transport.conceal import MAX_REPEATED, ConcealingDecoder, fill_recorded
+from edge_codec.runtime.transport.conceal import MAX_REPEATED, ConcealingDecoder
 
 
 def begun(n_slices=1, key_interval=1000):
@@ -92,22 +91,3 @@ def test_nothing_is_shown_before_a_segment_has_begun():
     decoder = ConcealingDecoder(lambda _: None)
     with pytest.raises(ProtocolError):
         put(decoder, LiveSource(live_spec()).packet())
-
-
-def test_holes_of_a_recording_are_filled_evenly():
-    frames = [np.full((2, 3), value, np.int16) for value in (0, 100, -10, 50)]
-    filled = fill_recorded([None, frames[0], None, None, None, frames[1], frames[2], None])
-    assert [int(frame[0, 0]) for frame, _ in filled] == [0, 0, 25, 50, 75, 100, -10, -10]
-    assert [made for _, made in filled] == [True, False, True, True, True, False, False, True]
-    assert all(frame.dtype == np.int16 and frame.shape == (2, 3) for frame, _ in filled)
-
-
-def test_values_at_the_end_of_the_range_do_not_wrap():
-    frames = [np.full((1, 1), value, np.uint32) for value in (0, 0xFFFFFFFF)]
-    filled = fill_recorded([frames[0], None, frames[1]])
-    assert int(filled[1][0][0, 0]) == 0x80000000
-
-
-def test_a_recording_without_frames_is_empty():
-    assert fill_recorded([None, None]) == []
-    assert fill_recorded([]) == []

@@ -2,9 +2,9 @@ from itertools import groupby
 
 import pytest
 
+from benchmarks.loss_model import GilbertLoss
+from benchmarks.lossy_link import Impairment, LossyLink
 from edge_codec.errors import SpecError
-from edge_codec.runtime.transport.loss_model import GilbertLoss
-from edge_codec.runtime.transport.lossy_link import Impairment, LossyLink
 
 STEPS = 200_000
 

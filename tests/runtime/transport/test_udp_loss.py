@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_packets import LiveSource, decoded_files, live_spec
 
+from benchmarks.loss_model import GilbertLoss
+from benchmarks.lossy_link import Impairment
+from benchmarks.simulated_path import SimulatedPath
 from edge_codec.runtime.transport.conceal import ConcealingDecoder
-from edge_codec.runtime.transport.loss_model import GilbertLoss
-from edge_codec.runtime.transport.lossy_link import Impairment
-from edge_codec.runtime.transport.simulated_path import SimulatedPath
 from edge_codec.runtime.transport.stream_store import StreamStore
 from edge_codec.runtime.transport.udp_options import UdpOptions
 

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from itertools import count
 
-from edge_codec.runtime.transport.loss_model import GilbertLoss
+from benchmarks.loss_model import GilbertLoss
 
 
 @dataclass(frozen=True, slots=True)

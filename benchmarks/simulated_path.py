@@ -5,11 +5,11 @@ The same code as over sockets, on a clock that is moved by hand: for tests and m
 
 from __future__ import annotations
 
+from benchmarks.lossy_link import Impairment, LossyLink
 from edge_codec.bitstream.header import pack_header
 from edge_codec.bitstream.packet import Packet
 from edge_codec.runtime.transport import datagram as wire
 from edge_codec.runtime.transport.forward_options import OnKeyRequest
-from edge_codec.runtime.transport.lossy_link import Impairment, LossyLink
 from edge_codec.runtime.transport.packet_consumer import PacketConsumer
 from edge_codec.runtime.transport.udp_options import UdpOptions
 from edge_codec.runtime.transport.udp_peer import UdpPeer
