@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -220,8 +221,91 @@ def mutate_bytes(data: bytearray, generator: random.Random, config_size: int) ->
         data[place : place + 4] = struct.pack("<I", generator.choice(NUMBERS))
 
 
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What there is to judge after an attack.
+
+    Attributes
+    ----------
+    attack : Attack
+        It, with what it saw.
+    ends : Counter of str
+        How sessions ended.
+    states : list of dict
+        What was left behind after each step, as `left_behind` says.
+    seconds : float
+        How long the attack took.
+    idle : bool
+        Whether all sessions ended after each step.
+    refused : int
+        Connections that were refused.
+    """
+
+    attack: Attack
+    ends: Counter[str]
+    states: list[dict[str, float]]
+    seconds: float
+    idle: bool
+    refused: int
+
+    @property
+    def growth(self) -> float:
+        """How much more Python has allocated after the last step than after the first."""
+        return self.states[-1]["python_blocks"] / self.states[0]["python_blocks"] - 1
+
+    @property
+    def late_growth(self) -> float:
+        """How much more memory is resident after the last step than after half of them."""
+        return self.states[-1]["resident_mb"] / self.states[STEPS // 2 - 1]["resident_mb"] - 1
+
+    @property
+    def defects(self) -> int:
+        """Sessions that ended in a defect."""
+        return sum(count for end, count in self.ends.items() if "defect" in end)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is well."""
+        before, after = self.states[0], self.states[-1]
+        return (
+            self.idle
+            and not self.attack.wrong
+            and not self.attack.hung
+            and not self.defects
+            and self.growth < BLOCKS_LIMIT
+            and self.late_growth < RESIDENT_LIMIT
+            and after["threads"] <= before["threads"]
+            and after["files"] <= before["files"]
+        )
+
+
 def measure(inputs: int, seed: int) -> dict[str, object]:
     """Attack, and return what was left behind."""
+    found = attack_servers(inputs, seed)
+    return {
+        "ok": found.ok,
+        "inputs": inputs,
+        "seed": seed,
+        "seconds": found.seconds,
+        "sessions_per_s": inputs / found.seconds,
+        "warm_up_inputs": inputs // STEPS,
+        "resident_mb_after_each_step": [state["resident_mb"] for state in found.states],
+        "before": found.states[0],
+        "after": found.states[-1],
+        "python_blocks_growth": found.growth,
+        "resident_growth_of_second_half": found.late_growth,
+        "peak_resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        "defects": found.defects,
+        "hung": found.attack.hung,
+        "refused": found.refused,
+        "wrong": found.attack.wrong[:10],
+        "valid_sessions": -(-inputs // VALID_EVERY),
+        "ends": dict(found.ends.most_common(40)),
+    }
+
+
+def attack_servers(inputs: int, seed: int) -> Aftermath:
+    """Hold so many sessions against two servers that are made for it."""
     ends: Counter[str] = Counter()
 
     def on_session(report: SessionReport) -> None:
@@ -250,41 +334,7 @@ def measure(inputs: int, seed: int) -> dict[str, object]:
                 print(f"{step + 1} of {STEPS}: {states[-1]}", file=sys.stderr, flush=True)
             seconds = time.monotonic() - start
             refused = server.counts["refused"] + storing.counts["refused"]
-    before, after = states[0], states[-1]
-    half = states[STEPS // 2 - 1]
-    growth = after["python_blocks"] / before["python_blocks"] - 1
-    late = after["resident_mb"] / half["resident_mb"] - 1
-    defects = sum(count for end, count in ends.items() if "defect" in end)
-    ok = (
-        idle
-        and not attack.wrong
-        and not attack.hung
-        and not defects
-        and growth < BLOCKS_LIMIT
-        and late < RESIDENT_LIMIT
-        and after["threads"] <= before["threads"]
-        and after["files"] <= before["files"]
-    )
-    return {
-        "ok": ok,
-        "inputs": inputs,
-        "seed": seed,
-        "seconds": seconds,
-        "sessions_per_s": inputs / seconds,
-        "warm_up_inputs": inputs // STEPS,
-        "resident_mb_after_each_step": [state["resident_mb"] for state in states],
-        "before": before,
-        "after": after,
-        "python_blocks_growth": growth,
-        "resident_growth_of_second_half": late,
-        "peak_resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
-        "defects": defects,
-        "hung": attack.hung,
-        "refused": refused,
-        "wrong": attack.wrong[:10],
-        "valid_sessions": -(-inputs // VALID_EVERY),
-        "ends": dict(ends.most_common(40)),
-    }
+    return Aftermath(attack, ends, states, seconds, idle, refused)
 
 
 def left_behind() -> dict[str, float]:

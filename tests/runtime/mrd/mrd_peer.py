@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mrd_samples import XML
+from mrd_samples import XML, make_image, same, smooth_voxels
 
 from edge_codec.codec import Decoder
 from edge_codec.errors import ProtocolError
@@ -37,6 +37,8 @@ from edge_codec.spec import Effort, StreamSpec
 
 FAST = LiveOptions(effort=Effort.FAST, budget_ms=0, threads=1)
 CLOSE = Message(MessageId.CLOSE)
+TOKEN = "0123456789abcdef-secret"
+IMAGES = [make_image(smooth_voxels(1, (1, 1, 8, 8), n), b"<x/>", phase=n) for n in range(3)]
 TIMES = {
     "first_message_s": 5.0,
     "idle_s": 10.0,
@@ -143,6 +145,16 @@ def texts_of(answers: Iterable[AnyMessage]) -> list[str]:
         for answer in answers
         if isinstance(answer, Message) and answer.ident is MessageId.TEXT
     ]
+
+
+SESSION = b"".join(map(pack_message, (*opening(), *IMAGES, CLOSE)))
+
+
+def check_alive(server: MrdServer) -> None:
+    """Hold a session in which nothing is wrong."""
+    answers = talk(server, IMAGES)
+    assert all(map(same, images_of(answers), IMAGES))
+    assert len(images_of(answers)) == len(IMAGES)
 
 
 def stored(folder: Path) -> dict[str, bytes]:
