@@ -15,7 +15,7 @@ from benchmarks.markdown import table
 RESULTS = Path(__file__).parent / "results" / "latency.jsonl"
 HEAD = (
     "stream", "load", "frames", "p50", "p99", "p99.9", "max", "misses", "lost",
-    "coded as `fast`", "bits", "memory",
+    "coded as `fast`", "bits", "memory", "stolen", "misses where nothing was stolen",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -53,4 +53,13 @@ def _figures(row: Row) -> list[str]:
         fast,
         f"{row['bits_per_voxel']:.3f}",
         "-" if growth is None else f"{growth:+.2f} %",
+        *_stolen(row),
     ]
+
+
+def _stolen(row: Row) -> list[str]:
+    stolen = row.get("stolen")  # older records have none
+    if not stolen:
+        return ["-", "-"]
+    clean = f"{stolen['misses_in_clean_seconds']} of {stolen['frames_in_clean_seconds']:,}"
+    return [f"{stolen['percent']:.1f} %", clean]
