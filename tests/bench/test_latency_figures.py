@@ -249,6 +249,8 @@ def test_stolen_time_stands_beside_its_second_and_clean_seconds_are_counted():
     assert stolen["percent"] == pytest.approx(100 * 0.75 / (4 * os.cpu_count()))
     assert (stolen["clean_seconds"], stolen["frames_in_clean_seconds"]) == (2, 100)
     assert stolen["misses_in_clean_seconds"] == 50  # of those that took 30 ms; the others not
+    within = stolen["latency_in_clean_seconds"]
+    assert (within["p50_ms"], within["p90_ms"], within["max_ms"]) == (5, 30, 30)
     assert stolen_figures(Run(Plan(Path("heart.npy")), None, [log], seconds=4.0), rows) == {}
 
 

@@ -116,16 +116,10 @@ def timeline(logs: Sequence[FrameLog], deadline_ns: int) -> list[dict[str, Any]]
     A row holds `second`, `frames`, `p50_ms`, `p99_ms`, `max_ms` and `misses` of the frames that
     were sent; a second without any is left out.
     """
-    due = np.concatenate([log.due_ns[log.sent()] for log in logs])
-    latency = np.concatenate([log.latency_ns() for log in logs])
-    if not len(due):
-        return []
-    order = np.argsort(due, kind="stable")
-    due, latency = due[order], latency[order]
-    seconds = (due - due[0]) // 1_000_000_000
+    seconds, latency = _by_second(logs)
     starts = np.flatnonzero(np.diff(seconds, prepend=-1))
     rows = []
-    for start, stop in zip(starts, [*starts[1:], len(seconds)], strict=True):
+    for start, stop in zip(starts, [*starts, len(seconds)][1:], strict=True):
         part = latency[start:stop]
         found = percentiles_ms(part)
         rows.append(
@@ -137,3 +131,18 @@ def timeline(logs: Sequence[FrameLog], deadline_ns: int) -> list[dict[str, Any]]
             }
         )
     return rows
+
+
+def percentiles_within(logs: Sequence[FrameLog], seconds: Iterable[int]) -> dict[str, float | None]:
+    """Return percentiles in ms over the frames that were due in some of `timeline`'s seconds."""
+    when, latency = _by_second(logs)
+    return percentiles_ms(latency[np.isin(when, list(seconds))])
+
+
+def _by_second(logs: Sequence[FrameLog]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return in which second each sent frame was due, in order, and its latency in ns."""
+    due = np.concatenate([log.due_ns[log.sent()] for log in logs])
+    latency = np.concatenate([log.latency_ns() for log in logs])
+    order = np.argsort(due, kind="stable")
+    due, latency = due[order], latency[order]
+    return (due - due[:1]) // 1_000_000_000, latency

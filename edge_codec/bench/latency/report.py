@@ -13,6 +13,7 @@ from edge_codec.bench.latency.figures import (
     latency_figures,
     lateness_us,
     percentiles_ms,
+    percentiles_within,
     size_figures,
     step_figures,
     timeline,
@@ -104,6 +105,7 @@ def stolen_figures(run: Run, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "clean_seconds": len(clean),
         "frames_in_clean_seconds": sum(row["frames"] for row in clean),
         "misses_in_clean_seconds": sum(row["misses"] for row in clean),
+        "latency_in_clean_seconds": percentiles_within(run.logs, (row["second"] for row in clean)),
     }
 
 
