@@ -5,7 +5,7 @@ heap in pieces is of little use to others: resident memory creeps up for as long
 go, without anything being lost. Measured over 30,000 sessions: +8 % with many heaps, +1 % with one.
 
 Large blocks have their own pages and go back when they are freed; but glibc puts them on the heap
-too once it has seen a few, up to 32 MiB, and a heap that small blocks keep in pieces does not shrink.
+too once it has seen a few, up to 32 MiB, and a heap that is in pieces does not shrink.
 """
 
 from __future__ import annotations

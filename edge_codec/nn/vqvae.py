@@ -151,10 +151,18 @@ class ConvUnit(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, relu: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        relu: bool = True,
+        groups: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2)
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups
+        )
         self.relu = relu
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu" if relu else "linear")
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
