@@ -113,12 +113,13 @@ class QuantUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to integers times 2**input_exponent, shape (n, inputs, h, w)."""
-        weight, bias = self.conv.weight, self.conv.bias
+        conv = self.conv
+        weight, bias = conv.weight, conv.bias
         if self.input_exponent is not None and bias is not None:
             scale = self.weight_scale
             weight = fake_quantize(weight, scale[:, None, None, None], -WEIGHT_MAX, WEIGHT_MAX)
             bias = fake_quantize(bias, scale * 2.0**self.input_exponent, -(2.0**23), 2.0**23)
-        y = F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding)
+        y = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
         if not self.rounded:
             return torch.relu(y) if self.relu else y
         return fake_quantize(y, 2.0**self.output_exponent, self.low, self.high)
