@@ -27,6 +27,7 @@ from edge_codec.metrics.image import psnr
 from edge_codec.metrics.rate import bjontegaard
 from edge_codec.nn.dwt_cal import DwtCal, DwtCalConfig
 from edge_codec.nn.lifting import pad_to_blocks
+from edge_codec.training.denormals import flushed_denormals
 from edge_codec.training.pack import CineSequence, read_volume, sequences_of
 from edge_codec.training.rate_distortion import GroupOffsets
 
@@ -171,6 +172,7 @@ def load_model(path: Path) -> DwtCal:
     return model.eval()
 
 
+@flushed_denormals()
 def main(argv: list[str] | None = None) -> None:
     """Parse options, code a volume, print its curve as JSON, one point a line."""
     parser = argparse.ArgumentParser(prog="edge_codec.training.curves", description=__doc__)
@@ -182,7 +184,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)
     model = load_model(options.checkpoint)
     sequences = sequences_of(read_volume(options.volume), options.volume.name, "volume")
     if options.slices:

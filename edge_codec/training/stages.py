@@ -27,6 +27,7 @@ from tqdm import tqdm
 from edge_codec.errors import SourceError, SpecError
 from edge_codec.nn.dwt_cal import SIZES, DwtCal
 from edge_codec.training.curves import load_model, volume_point
+from edge_codec.training.denormals import flushed_denormals
 from edge_codec.training.ema import AveragedWeights
 from edge_codec.training.pack import CineSequence, read_pack
 from edge_codec.training.rate_distortion import GroupLoss, GroupOffsets, group_loss
@@ -302,6 +303,7 @@ def validate(trainer: Trainer, sequences: list[CineSequence]) -> list[dict[str, 
     return points
 
 
+@flushed_denormals()
 def main(argv: list[str] | None = None) -> None:
     """Parse options and train."""
     parser = argparse.ArgumentParser(prog="edge_codec.training.stages", description=__doc__)
@@ -315,7 +317,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=0, help="threads that draw clips ahead")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)  # else quiet latents slow a CPU down several times
     options.out.mkdir(parents=True, exist_ok=True)
     config = read_config(options.config)
     if options.size:
