@@ -15,6 +15,8 @@ MAX_FRAME_VOXELS = 1 << 24
 MAX_SLICES = 65_535
 MAX_PHASES = (1 << 31) - 1
 MAX_KEY_INTERVAL = 65_535
+MAX_ARCHIVE_GROUP = 64
+MAX_MODEL_DATA = 4096
 MAX_WINDOW_OFFSET = 1 << 47  # window arithmetic multiplies by 384 and must stay in 64 bits
 MAX_SNR_LOSS_PERCENT = 50.0
 WINDOW_ONE = 192  # window code of `window_high`; 255 is 1.33 times the window
@@ -25,6 +27,13 @@ class ModelId(IntEnum):
 
     NONE = 0
     VQVAE = 1
+    DWT_CAL = 2
+    VIDEO = 3
+
+    @property
+    def label(self) -> str:
+        """Name on the command line and in reports."""
+        return self.name.lower().replace("_", "-")
 
 
 class Effort(IntEnum):
@@ -184,6 +193,12 @@ class StreamSpec:
     snr_loss_percent : float
         Most that the residual layer takes from the signal-to-noise ratio, 0 to 50; 0: no such
         promise. Each frame's mean squared error stays within what it allows.
+    archive : bool
+        Order in which the phases of a group are coded, a group being a multiple of `key_interval`
+        and the phases up to the next one or the end: that of `group_order.coding_order`, or rising.
+    model_data : bytes
+        What the model `ModelId.VIDEO` needs to know of the stream: its codec and that codec's own
+        header, at most 4096 bytes.
     """
 
     info: CineInfo
@@ -198,6 +213,8 @@ class StreamSpec:
     effort: Effort = Effort.DEFAULT
     noise_sigma: float = 0.0
     snr_loss_percent: float = 0.0
+    archive: bool = False
+    model_data: bytes = b""
 
     def __post_init__(self) -> None:
         """Refuse contradictory descriptions.
@@ -205,7 +222,7 @@ class StreamSpec:
         Raises
         ------
         SpecError
-            If bounds, model, error bound, window or noise exclude each other.
+            If bounds, model, error bound, window, noise or order exclude each other.
         """
         if not -(1 << 63) <= self.low <= self.high < 1 << 64 or self.high - self.low >= 1 << 32:
             raise SpecError(
@@ -228,6 +245,7 @@ class StreamSpec:
         if abs(self.window_low - self.low) > MAX_WINDOW_OFFSET:
             raise SpecError(f"window_low {self.window_low} is too far from the voxels")
         self._check_noise()
+        self._check_model()
 
     def _check_noise(self) -> None:
         sigma, percent = self.noise_sigma, self.snr_loss_percent
@@ -239,6 +257,28 @@ class StreamSpec:
             raise SpecError("snr_loss_percent is a promise of the residual layer; set max_error")
         if sigma and not percent:
             raise SpecError(f"noise_sigma is {sigma} without snr_loss_percent; leave it 0")
+
+    def _check_model(self) -> None:
+        if self.model_hashes and self.model in (ModelId.DWT_CAL, ModelId.VIDEO):
+            raise SpecError(
+                f"model {self.model.name} depends on no files; leave model_hashes empty"
+            )
+        if len(self.model_data) > (MAX_MODEL_DATA if self.model is ModelId.VIDEO else 0):
+            raise SpecError(
+                f"model_data has {len(self.model_data)} bytes; only model VIDEO has any, and at "
+                f"most {MAX_MODEL_DATA}"
+            )
+        if not self.archive:
+            return
+        if self.model is not ModelId.DWT_CAL:
+            raise SpecError(f"model {self.model.name} has no archive order; leave archive False")
+        if not self.info.n_phases:
+            raise SpecError("archive order needs the number of phases; set n_phases")
+        if self.key_interval > MAX_ARCHIVE_GROUP:
+            raise SpecError(
+                f"key_interval is {self.key_interval}; archive order takes at most "
+                f"{MAX_ARCHIVE_GROUP}"
+            )
 
     @property
     def lossless(self) -> bool:

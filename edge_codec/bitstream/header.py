@@ -37,9 +37,8 @@ MAX_HASHES = 64
 MAX_TRIGGER_TIMES = 1 << 18
 
 _PREFIX = struct.Struct("<8sHHI")  # magic, version, flags, header size
-_BODY = struct.Struct("<4I4BiII16sqIB3s7d3I")
+_BODY = struct.Struct("<4I4BiII16sqIBBH7d3I")
 _CRC = struct.Struct("<I")
-_ZEROS = bytes(3)
 _HASH_SIZE = 32
 _FIXED = _PREFIX.size + _BODY.size
 _Enum = TypeVar("_Enum", bound=IntEnum)
@@ -61,7 +60,8 @@ class _Body(NamedTuple):
     window_offset: int
     window_width: int
     effort: int
-    zeros: bytes
+    archive: int
+    model_data_size: int
     spacing_slice: float
     spacing_row: float
     spacing_column: float
@@ -111,7 +111,8 @@ def pack_header(spec: StreamSpec) -> bytes:
         window_offset=spec.window_low - spec.low,
         window_width=spec.window_high - spec.window_low,
         effort=spec.effort,
-        zeros=_ZEROS,
+        archive=spec.archive,
+        model_data_size=len(spec.model_data),
         spacing_slice=info.spacing_mm[0],
         spacing_row=info.spacing_mm[1],
         spacing_column=info.spacing_mm[2],
@@ -124,7 +125,7 @@ def pack_header(spec: StreamSpec) -> bytes:
         source_size=len(source),
     )
     times = struct.pack(f"<{body.n_trigger_times}d", *info.trigger_time_ms)
-    variable = times + b"".join(spec.model_hashes) + source
+    variable = times + b"".join(spec.model_hashes) + spec.model_data + source
     size = _FIXED + len(variable) + _CRC.size
     if size > MAX_HEADER:
         raise SpecError(
@@ -300,11 +301,12 @@ def _check_sizes(body: _Body, size: int) -> None:
         raise BitstreamError(
             f"header lists {body.n_trigger_times} trigger times; {MAX_TRIGGER_TIMES} are possible"
         )
-    if body.zeros != _ZEROS:
+    if body.archive > 1:
         raise BitstreamError(
-            f"reserved bytes of the header are {body.zeros.hex()}; they must be zero"
+            f"header names order {body.archive} of a group; this edge-codec knows 0 and 1"
         )
-    due = _FIXED + 8 * body.n_trigger_times + _HASH_SIZE * body.n_hashes + body.source_size
+    due = _FIXED + 8 * body.n_trigger_times + _HASH_SIZE * body.n_hashes
+    due += body.model_data_size + body.source_size
     if due + _CRC.size != size:
         raise BitstreamError(
             f"parts of the header add up to {due + _CRC.size} bytes; it says it has {size}"
@@ -315,7 +317,8 @@ def _spec_of(body: _Body, data: bytes) -> StreamSpec:
     if body.dtype not in DTYPES:
         raise BitstreamError(f"header names dtype {body.dtype}; known are 0 to {max(DTYPES)}")
     hashes_at = _FIXED + 8 * body.n_trigger_times
-    source_at = hashes_at + _HASH_SIZE * body.n_hashes
+    model_data_at = hashes_at + _HASH_SIZE * body.n_hashes
+    source_at = model_data_at + body.model_data_size
     low = int.from_bytes(body.low, "little", signed=True)
     kind = _enum_of(SourceKind, body.source_kind)
     spec = StreamSpec(
@@ -335,7 +338,7 @@ def _spec_of(body: _Body, data: bytes) -> StreamSpec:
         high=low + body.span,
         model=_enum_of(ModelId, body.model),
         model_hashes=tuple(
-            data[at : at + _HASH_SIZE] for at in range(hashes_at, source_at, _HASH_SIZE)
+            data[at : at + _HASH_SIZE] for at in range(hashes_at, model_data_at, _HASH_SIZE)
         ),
         max_error=None if body.max_error == -1 else body.max_error,
         key_interval=body.key_interval,
@@ -344,6 +347,8 @@ def _spec_of(body: _Body, data: bytes) -> StreamSpec:
         effort=_enum_of(Effort, body.effort),
         noise_sigma=body.noise_sigma,
         snr_loss_percent=body.snr_loss_percent,
+        archive=bool(body.archive),
+        model_data=data[model_data_at:source_at],
     )
     _check_packable(spec)
     source = memoryview(data)[source_at : -_CRC.size]  # last: the rest is cheap to refuse

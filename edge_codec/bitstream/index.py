@@ -1,9 +1,9 @@
 """The end of a file: the index of its packets, and the footer that finds the index.
 
-The index is a packet whose one layer lists slice and size of every frame packet in file order, in
-as few bytes as the largest of them needs. All else follows: packets stand one after another, and
-the phases of a slice are 0, 1, 2, ... The footer is the last 24 bytes of a file. A file without
-them was cut or is still being written; its packets are found by scanning.
+The index is a packet whose one layer lists slice and size of every frame packet in file order:
+slices by their steps, in runs of equal ones, and sizes in a byte or two. All else follows: packets
+stand one after another, and the phases of a slice have their order. The footer is the last 24 bytes
+of a file. A file without them was cut or is still being written; its packets are found by scanning.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_codec.bitstream.packet import INDEX_LAYER, MIN_HEAD, PacketHead
+from edge_codec.bitstream.packet import INDEX_LAYER, PacketHead
+from edge_codec.bitstream.phases import PhaseOrder
+from edge_codec.bitstream.varint import pack_varints, read_varints
 from edge_codec.errors import BitstreamError
+from edge_codec.spec import StreamSpec
 
 END_MAGIC = b"\x89ECDEND\n"
-ENTRY = np.dtype([("offset", "u8"), ("size", "u4"), ("slice", "u4"), ("phase", "u4")])
-MAX_PACKETS = ((1 << 32) - 3) // 8  # the size of the index is below 2**32
+ENTRY = np.dtype(
+    [("offset", "u8"), ("size", "u4"), ("sequence", "u4"), ("slice", "u4"), ("phase", "u4")]
+)
+MAX_PACKETS = (1 << 32) // 16  # the size of the index is below 2**32
+MIN_PACKET = 5  # in its short form: one byte and a CRC
 
-MIN_PACKET = MIN_HEAD + 5  # of a frame: it has a layer, so a size and a CRC
-
-_WIDTHS = struct.Struct("<2B")  # bytes of each slice number, bytes of each size
-_MAX_WIDTH = 4
 _FOOTER = struct.Struct("<QI")
 _FOOTER_END = struct.Struct("<I8s")
 FOOTER_SIZE = _FOOTER.size + _FOOTER_END.size
@@ -86,7 +88,7 @@ class Footer:
         return cls(*_FOOTER.unpack_from(data))
 
 
-def entry_of(head: PacketHead, offset: int) -> tuple[int, int, int, int]:
+def entry_of(head: PacketHead, offset: int) -> tuple[int, int, int, int, int]:
     """Return what the index knows of a packet: an item of dtype `ENTRY`.
 
     Parameters
@@ -96,29 +98,37 @@ def entry_of(head: PacketHead, offset: int) -> tuple[int, int, int, int]:
     offset : int
         Byte offset of the packet in the file.
     """
-    return offset, head.size, head.slice_index, head.phase_index
+    return offset, head.size, head.sequence, head.slice_index, head.phase_index
 
 
-def pack_index(slices: NDArray[np.uint32], sizes: NDArray[np.uint32]) -> bytes:
+def pack_index(slices: NDArray[np.uint32], sizes: NDArray[np.uint32], n_slices: int) -> bytes:
     """Serialize the index packet.
 
     Parameters
     ----------
     slices, sizes : ndarray, shape (n_packets,), uint32
         Slice and size in bytes of each packet, in file order.
+    n_slices : int
+        Slices of the stream.
 
     Returns
     -------
     bytes
         The packet.
     """
-    packed = [_pack_column(slices), _pack_column(sizes)]
-    table = _WIDTHS.pack(*(column.shape[1] for column in packed)) + np.hstack(packed).tobytes()
+    padded = np.concatenate([[0], slices]).astype(np.int64)
+    steps = (padded[1:] - padded[:-1]) % n_slices
+    starts = np.flatnonzero(np.diff(steps, prepend=-1))
+    counts = np.diff(starts, append=len(steps))
+    runs = np.stack([steps[starts], counts], axis=1).ravel()
+    table = pack_varints(np.concatenate([runs, sizes]))
     layer = (INDEX_LAYER, len(table), zlib.crc32(table))
     return PacketHead(len(slices), 0, 0, False, (layer,)).pack() + table
 
 
-def unpack_index(head: PacketHead, payload: bytes, first: int, end: int) -> NDArray[np.void]:
+def unpack_index(
+    head: PacketHead, payload: bytes, first: int, end: int, spec: StreamSpec
+) -> NDArray[np.void]:
     """Parse the index, bytes from outside.
 
     Parameters
@@ -129,11 +139,13 @@ def unpack_index(head: PacketHead, payload: bytes, first: int, end: int) -> NDAr
         The bytes after it.
     first, end : int
         Byte offsets of the first packet and of the index: the packets must fill what is between.
+    spec : StreamSpec
+        Description of the stream.
 
     Returns
     -------
     ndarray, shape (n_packets,), dtype ENTRY
-        The entries in file order. Phases are counted up in each slice.
+        The entries in file order. The phases of each slice have their order.
 
     Raises
     ------
@@ -146,19 +158,10 @@ def unpack_index(head: PacketHead, payload: bytes, first: int, end: int) -> NDAr
     if count * MIN_PACKET > end - first:  # before memory is taken for so many
         raise BitstreamError(f"index of {count} packets; {end - first} bytes hold fewer")
     (table,) = head.split(payload)
-    if len(table) < _WIDTHS.size:
-        raise BitstreamError(f"index of {len(table)} bytes; it has {_WIDTHS.size} or more")
-    slice_width, size_width = _WIDTHS.unpack_from(table)
-    width = slice_width + size_width
-    if max(slice_width, size_width) > _MAX_WIDTH or len(table) != _WIDTHS.size + count * width:
-        raise BitstreamError(
-            f"index of {count} packets with {slice_width} and {size_width} bytes for each has "
-            f"{len(table)} bytes"
-        )
-    columns = np.frombuffer(table, np.uint8, offset=_WIDTHS.size).reshape(count, width)
-    slices = _unpack_column(columns[:, :slice_width])
-    sizes = _unpack_column(columns[:, slice_width:])
-    phases = _count_up(slices)
+    if len(table) > 16 * count:
+        raise BitstreamError(f"index of {count} packets has {len(table)} bytes")
+    numbers = read_varints(table)
+    slices, sizes = _split(numbers, count, spec.info.n_slices)
     ends = first + np.cumsum(sizes, dtype=np.uint64)
     if (int(ends[-1]) if count else first) != end:
         raise BitstreamError(
@@ -168,29 +171,25 @@ def unpack_index(head: PacketHead, payload: bytes, first: int, end: int) -> NDAr
     entries = np.empty(count, ENTRY)
     entries["offset"] = ends - sizes
     entries["size"] = sizes
+    entries["sequence"] = np.arange(count, dtype=np.uint32)
     entries["slice"] = slices
-    entries["phase"] = phases
+    entries["phase"] = PhaseOrder(spec).phases_at(_count_up(slices))
     return entries
 
 
-def _pack_column(numbers: NDArray[np.uint32]) -> NDArray[np.uint8]:
-    """Return the low bytes of numbers, shape (n, w): as many as the largest of them needs."""
-    return numbers.astype("<u4").view(np.uint8).reshape(-1, _MAX_WIDTH)[:, : _width(numbers)]
-
-
-def _unpack_column(packed: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    wide = np.zeros((len(packed), _MAX_WIDTH), np.uint8)
-    wide[:, : packed.shape[1]] = packed
-    numbers = wide.view("<u4")[:, 0].astype(np.uint32)
-    if _width(numbers) != packed.shape[1]:
-        raise BitstreamError(
-            f"index gives numbers {packed.shape[1]} bytes; the largest needs {_width(numbers)}"
-        )
-    return numbers
-
-
-def _width(numbers: NDArray[np.uint32]) -> int:
-    return -(-int(numbers.max(initial=0)).bit_length() // 8)
+def _split(
+    numbers: NDArray[np.uint32], count: int, n_slices: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the slice and the size of each packet; there is one table for each list of them."""
+    n_runs = (len(numbers) - count) // 2
+    runs = numbers[: 2 * max(n_runs, 0)].reshape(-1, 2)
+    steps, lengths = runs[:, 0], runs[:, 1].astype(np.uint64)
+    if len(numbers) != count + 2 * n_runs or int(lengths.sum()) != count:
+        raise BitstreamError(f"index of {count} packets has {len(numbers)} numbers")
+    if not lengths.all() or (steps >= n_slices).any() or (steps[1:] == steps[:-1]).any():
+        raise BitstreamError("index lists slices in another form than the shortest")
+    slices = np.cumsum(np.repeat(steps, lengths.astype(np.intp)), dtype=np.uint64) % n_slices
+    return slices.astype(np.uint32), numbers[2 * n_runs :]
 
 
 def _count_up(slices: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -1,13 +1,22 @@
-"""A seekable file of packets: heads and payloads by offset, and the search for the next packet."""
+"""A seekable file of packets: heads and payloads by offset, and the search for the next packet.
+
+A packet in its short form is read only where its place is known: from the packets before it, or
+from the index. After damage, one is looked for right behind the damaged one, as far as that one's
+size may be right; where there is none, reading goes on at the next full head. So no byte of a file
+is looked at more than a few times.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from typing import BinaryIO
 
 from edge_codec.bitstream.header import read_exactly, read_header
-from edge_codec.bitstream.packet import MAX_HEAD, SYNC, PacketHead, unpack_head
+from edge_codec.bitstream.order import PacketOrder, layers_due
+from edge_codec.bitstream.packet import MAX_HEAD, SYNC, LayerId, PacketHead, unpack_head
+from edge_codec.bitstream.short_packet import Follow, Place, is_short, unpack_short
 from edge_codec.errors import BitstreamError, SourceError
 
 _CHUNK = 1 << 16
@@ -49,19 +58,22 @@ class PacketFile:
         self.size = file.seek(0, os.SEEK_END)
         file.seek(0)
         self.spec, self.start = read_header(file)
+        self._layers = layers_due(self.spec)
 
     def bytes_at(self, offset: int, size: int) -> bytes:
         """Read `size` bytes at `offset`, or fewer only where the file ends."""
         self._file.seek(offset)
         return read_exactly(self._file, size)
 
-    def head_at(self, offset: int) -> PacketHead:
+    def head_at(self, offset: int, follow: Follow) -> PacketHead:
         """Read the head of the packet at `offset`.
 
         Parameters
         ----------
         offset : int
             Byte offset.
+        follow : callable
+            The place of a packet in its short form: `PacketOrder.follow`.
 
         Returns
         -------
@@ -73,7 +85,7 @@ class PacketFile:
         BitstreamError
             If there is no such packet.
         """
-        head = unpack_head(self.bytes_at(offset, MAX_HEAD))
+        head = read_head(self._file, offset, follow, self._layers)
         left = self.size - offset
         if head.size > left:
             raise BitstreamError(
@@ -85,11 +97,47 @@ class PacketFile:
         """Read the bytes after the head of the packet at `offset`."""
         return self.bytes_at(offset + head.head_size, head.payload_size)
 
+    def short_at(self, offset: int, follow: Follow) -> PacketHead | None:
+        """Read the head of a packet in its short form; None where none begins."""
+        if not is_short(self.bytes_at(offset, 1)):
+            return None
+        try:
+            return self.head_at(offset, follow)
+        except BitstreamError:
+            return None
+
+    def short_after(self, offset: int, order: PacketOrder) -> int | None:
+        """Find the packet after one whose short form is damaged, where its size is right.
+
+        Parameters
+        ----------
+        offset : int
+            Where no whole packet begins.
+        order : PacketOrder
+            Follows the packets before; counts the one that is lost, where one after it is found.
+
+        Returns
+        -------
+        int or None
+            Byte offset of a whole packet, None where there is none.
+        """
+        begin = self.bytes_at(offset, MAX_HEAD)
+        if not is_short(begin):
+            return None
+        try:
+            head = unpack_short(begin, order.follow, self._layers)
+            lost = Place(head.sequence, head.slice_index, head.phase_index)
+            self.head_at(offset + head.size, partial(order.follow, last=lost))
+        except BitstreamError:
+            return None
+        order.assume(lost)
+        return offset + head.size
+
     def next_packet(self, offset: int, end: int) -> int:
         """Find the first whole packet that begins at or after `offset`; `end` if there is none.
 
-        Only sync bytes with a valid head count, and no payload is looked at: the time is
-        proportional to the bytes passed, also where they imitate sync bytes.
+        Only sync bytes with a valid head count, so none in its short form, and no payload is looked
+        at: the time is proportional to the bytes passed, also where they imitate sync bytes.
 
         Parameters
         ----------
@@ -117,3 +165,48 @@ class PacketFile:
             return unpack_head(begin).size <= left
         except BitstreamError:
             return False
+
+
+def read_head(
+    file: BinaryIO, offset: int, follow: Follow, layers: tuple[LayerId, ...]
+) -> PacketHead:
+    """Read the head of the packet at `offset` of a file that may still grow.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        Seekable source.
+    offset : int
+        Byte offset.
+    follow : callable
+        The place of a packet in its short form.
+    layers : tuple of LayerId
+        Layers that are due in the stream: `order.layers_due`.
+
+    Returns
+    -------
+    PacketHead
+        The head. Where the file ends within the packet (compare its `size`), and it is in its short
+        form, nothing of it is certain.
+
+    Raises
+    ------
+    BitstreamError
+        If there is no such packet.
+    """
+    file.seek(offset)
+    data = read_exactly(file, MAX_HEAD)
+    if not is_short(data):
+        return unpack_head(data)
+    head = unpack_short(data, follow, layers)
+    end = head.head_size + head.layers[0][1]
+    if len(data) < end:
+        data += read_exactly(file, end - len(data))
+    if len(data) >= end:
+        head.check(data[head.head_size : end])
+    return head
+
+
+def always(place: Place) -> Follow:
+    """Return what `head_at` takes where the place of a packet is known from elsewhere."""
+    return lambda _: place

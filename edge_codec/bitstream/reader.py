@@ -3,10 +3,11 @@
 The reader treats everything it reads as hostile: it holds one packet and the index in memory, and
 looks at a size only after comparing it with what the file has left.
 
-Recovery is deliberately simple. Where no packet is, the reader searches on for the next valid head
-(sync bytes and CRC). Where a head is valid but its payload is not, the payload is skipped by the
-size in the head. Frames that build on a lost frame are not handed out; the next key frame of their
-slice is. Each step costs time in proportion to the bytes passed.
+Recovery is deliberately simple. Where no packet is, the reader goes on at the next whole one
+that the index lists; without an index, right behind a damaged short form, or at the next valid full
+head (sync bytes and CRC). Where a head is valid but its payload is not, the payload is skipped by
+the size in the head. Frames that build on a lost frame are not handed out; the next key frame of
+their slice is. Each step costs time in proportion to the bytes passed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from edge_codec.bitstream.index import ENTRY, FOOTER_SIZE, Footer, entry_of, unpack_index
 from edge_codec.bitstream.order import PacketOrder
 from edge_codec.bitstream.packet import Packet, PacketHead
-from edge_codec.bitstream.packet_file import PacketFile
+from edge_codec.bitstream.packet_file import PacketFile, always
+from edge_codec.bitstream.phases import PhaseOrder
+from edge_codec.bitstream.short_packet import Place
 from edge_codec.errors import BitstreamError, FrameError
 from edge_codec.spec import StreamSpec
 
@@ -68,6 +71,7 @@ class StreamReader:
         self._recover = recover
         self._damage: list[DamageReport] = []
         self._end = self._file.size
+        self._phases = PhaseOrder(self._file.spec)
         self._entries = self._read_end()
         self._damage_of_end = tuple(self._damage)
         self._scanned: NDArray[np.void] | None = None
@@ -114,7 +118,7 @@ class StreamReader:
         BitstreamError
             On damage, without `recover`.
         """
-        for _, packet in self._walk():
+        for _, _, packet in self._walk():
             yield packet
 
     def read(self, slice_index: int, phase_index: int) -> Packet:
@@ -147,7 +151,8 @@ class StreamReader:
         """Yield the packets that decoding one frame takes, from its key frame to itself.
 
         The latest key frame is found by the heads, backwards from the frame on: at most as many as
-        the key interval, since every phase that is a multiple of it is a key frame.
+        the key interval, since every phase that is a multiple of it is a key frame. In an archive
+        these are the frames of the group in the order of coding, up to the frame.
 
         Parameters
         ----------
@@ -164,11 +169,11 @@ class StreamReader:
         FrameError, BitstreamError
             As `read`.
         """
-        key_phase = phase_index
-        while not self._head_of(slice_index, key_phase)[0].key:
-            key_phase -= 1
-        for phase in range(key_phase, phase_index + 1):
-            yield self.read(slice_index, phase)
+        first = last = self._phases.turn_of(phase_index)
+        while not self._head_of(slice_index, self._phases.phase_at(first))[0].key:
+            first -= 1
+        for turn in range(first, last + 1):
+            yield self.read(slice_index, self._phases.phase_at(turn))
 
     def _head_of(self, slice_index: int, phase_index: int) -> tuple[PacketHead, int]:
         """Return head and offset of a frame's packet; errors as those of `read`."""
@@ -179,9 +184,10 @@ class StreamReader:
                 f"the stream has no frame of slice {slice_index}, phase {phase_index}; "
                 "'edge-codec info' shows what it has"
             )
-        offset = int(entries["offset"][place])
+        offset, sequence = int(entries["offset"][place]), int(entries["sequence"][place])
+        follow = always(Place(sequence, slice_index, phase_index))
         try:
-            head = self._file.head_at(offset)
+            head = self._file.head_at(offset, follow)
             wrong = PacketOrder(self.spec).misfit(head)
             if entry_of(head, offset) != entries[place].item():
                 wrong = "the packet is not the one that the index lists"
@@ -203,39 +209,63 @@ class StreamReader:
                     f"{file.start} and {offset}"
                 )
             end, offset = offset, footer.index_offset
-            head = file.head_at(offset)
+            head = file.head_at(offset, lambda _: None)
             if offset + head.size != end or head.sequence != footer.n_packets:
                 raise BitstreamError(
                     f"index has {head.size} bytes and {head.sequence} entries; the footer leaves "
                     f"{end - offset} and says {footer.n_packets}"
                 )
-            entries = unpack_index(head, file.payload_of(head, offset), file.start, offset)
+            payload = file.payload_of(head, offset)
+            entries = unpack_index(head, payload, file.start, offset, file.spec)
         except BitstreamError as error:
             self._report(offset, str(error))
             return None
         self._end = offset
         return entries
 
-    def _walk(self) -> Iterator[tuple[int, Packet]]:
-        """Yield offset and packet of all whole and decodable packets."""
+    def _walk(self) -> Iterator[tuple[int, PacketHead, Packet]]:
+        """Yield offset, head and packet of all whole and decodable packets."""
         self._damage = list(self._damage_of_end)
         order = PacketOrder(self.spec)
+        untried = iter(range(0 if self._entries is None else len(self._entries)))
         offset, found = self._file.start, 0
         while offset < self._end:
             try:
-                head = self._file.head_at(offset)
+                head = self._file.head_at(offset, order.follow)
             except BitstreamError as error:
                 self._report(offset, str(error))
-                offset = self._file.next_packet(offset + 1, self._end)
+                offset = self._after_damage(offset, order, untried)
                 continue
             if head.is_index:
                 break
             packet = self._examine(head, offset, order)
             if packet is not None:
                 found += 1
-                yield offset, packet
+                yield offset, head, packet
             offset += head.size
         self._check_end(offset, found, order)
+
+    def _after_damage(self, offset: int, order: PacketOrder, untried: Iterator[int]) -> int:
+        """Return where the next whole packet begins, or the end."""
+        if self._entries is None:
+            found = self._file.short_after(offset, order)
+            return self._file.next_packet(offset + 1, self._end) if found is None else found
+        for number in untried:  # never again, so that the index is gone through once
+            if number < order.next_sequence:
+                continue
+            entry = self._entries[number]
+            place = Place(number, int(entry["slice"]), int(entry["phase"]))
+            if entry["offset"] > offset and self._is_packet(int(entry["offset"]), place):
+                return int(entry["offset"])
+            order.assume(place)
+        return self._file.next_packet(offset + 1, self._end)
+
+    def _is_packet(self, offset: int, place: Place) -> bool:
+        try:
+            self._file.head_at(offset, always(place))
+        except BitstreamError:
+            return False
+        return True
 
     def _examine(self, head: PacketHead, offset: int, order: PacketOrder) -> Packet | None:
         """Read the packet of a valid head; None, with a report, if it cannot be used."""
@@ -290,7 +320,7 @@ class StreamReader:
         if self._entries is not None and not self._recover:
             return self._entries
         if self._scanned is None:
-            made = (entry_of(packet.head, offset) for offset, packet in self._walk())
+            made = (entry_of(head, offset) for offset, head, _ in self._walk())
             self._scanned = np.fromiter(made, ENTRY)
         return self._scanned
 

@@ -12,12 +12,14 @@ import os
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
 
 from edge_codec.bitstream.header import MAGIC, header_size, read_exactly
 from edge_codec.bitstream.order import PacketOrder
 from edge_codec.bitstream.packet import PacketHead
 from edge_codec.bitstream.packet_file import PacketFile
+from edge_codec.bitstream.short_packet import MAX_FIRST_LAYER, MAX_SHORT_HEAD
 from edge_codec.errors import BitstreamError
 from edge_codec.spec import StreamSpec
 
@@ -84,7 +86,8 @@ def find_whole_part(file: BinaryIO) -> WholePart | None:
     Raises
     ------
     BitstreamError
-        If this is no stream, or it is damaged elsewhere than at its end.
+        If this is no stream, or it is damaged elsewhere than at its end, or an archive: its groups
+        of frames cannot be broken off and begun anew.
     SourceError
         If the file is not seekable.
     """
@@ -94,9 +97,14 @@ def find_whole_part(file: BinaryIO) -> WholePart | None:
         if _is_cut_header(file):
             return None
         raise
+    if packets.spec.archive:
+        raise BitstreamError(
+            "an archive is coded from all frames of a heart cycle and cannot be gone on with; "
+            "compress its source again"
+        )
     part = WholePart(packets.spec, packets.start, PacketOrder(packets.spec))
     damage = _walk(packets, part)
-    _refuse_more(packets, part.end, damage)
+    _refuse_more(packets, part, damage)
     part.given_up = packets.size - part.end
     return part
 
@@ -105,7 +113,7 @@ def _walk(packets: PacketFile, part: WholePart) -> str:
     """Take over all packets up to the first thing that is none; return what is wrong with it."""
     while part.end < packets.size:
         try:
-            head = packets.head_at(part.end)
+            head = packets.head_at(part.end, part.order.follow)
             if head.is_index:
                 return "index"
             head.split(packets.payload_of(head, part.end))
@@ -127,21 +135,35 @@ def _misplaced(head: PacketHead, order: PacketOrder) -> str | None:
     return order.misfit(head) or order.break_of_chain(head) or order.gap_before(head)
 
 
-def _refuse_more(packets: PacketFile, end: int, damage: str) -> None:
-    """Refuse to go on at `end` where a whole packet of a frame stands there or after it."""
-    offset = end
-    while offset < packets.size:
-        offset = packets.next_packet(offset, packets.size)
-        if offset == packets.size:
-            return
-        head = packets.head_at(offset)
+def _refuse_more(packets: PacketFile, part: WholePart, damage: str) -> None:
+    """Refuse to go on where a whole packet of a frame stands at the end of the part or after it."""
+    found = _whole_short(packets, part)
+    offset = packets.next_packet(part.end, packets.size)
+    while found is None and offset < packets.size:
+        head = packets.head_at(offset, part.order.follow)
         if not head.is_index and _is_whole(packets, head, offset):
-            raise BitstreamError(
-                f"byte {end}: {damage}; but packet {head.sequence} at byte {offset} is whole, so "
-                "the stream is damaged and not cut: going on would lose it. Save what is whole "
-                "with 'edge-codec decompress --recover', and go on in another stream"
-            )
-        offset += head.size  # as recovery does; each byte is read once or twice
+            found = head.sequence, offset
+        # As recovery does; each byte is read once or twice.
+        offset = packets.next_packet(offset + head.size, packets.size)
+    if found is not None:
+        raise BitstreamError(
+            f"byte {part.end}: {damage}; but packet {found[0]} at byte {found[1]} is whole, so "
+            "the stream is damaged and not cut: going on would lose it. Save what is whole "
+            "with 'edge-codec decompress --recover', and go on in another stream"
+        )
+
+
+def _whole_short(packets: PacketFile, part: WholePart) -> tuple[int, int] | None:
+    """Find number and offset of a packet in short form not far behind, after one that is lost."""
+    end = min(packets.size, part.end + MAX_SHORT_HEAD + MAX_FIRST_LAYER + 1)
+    order = part.order
+    for lost in (None, order.follow(False), order.follow(True)):
+        follow = partial(order.follow, last=lost)
+        for offset in range(part.end, end):
+            head = packets.short_at(offset, follow)
+            if head is not None and _is_whole(packets, head, offset):
+                return head.sequence, offset
+    return None
 
 
 def _is_whole(packets: PacketFile, head: PacketHead, offset: int) -> bool:

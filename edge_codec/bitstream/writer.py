@@ -1,7 +1,8 @@
 """The writing side of the file: header, packets, index, footer, appended in one go.
 
-The writer never seeks, so its output may be a pipe. What was written before a crash or a cut is
-readable, as every packet stands on its own; `resume` goes on with it.
+The writer never seeks, so its output may be a pipe. Predicted frames stand in the short form where
+their place follows from the packet before. What was written before a crash or a cut is readable;
+`resume` goes on with it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 
 from edge_codec.bitstream.header import pack_header
 from edge_codec.bitstream.index import MAX_PACKETS, Footer, pack_index
-from edge_codec.bitstream.order import PacketOrder
+from edge_codec.bitstream.order import PacketOrder, layers_due
 from edge_codec.bitstream.packet import Packet
 from edge_codec.bitstream.resume import WholePart
+from edge_codec.bitstream.short_packet import pack_short
 from edge_codec.errors import FrameError
 from edge_codec.spec import StreamSpec
 
@@ -44,6 +46,8 @@ class StreamWriter:
 
     def __init__(self, file: BinaryIO, spec: StreamSpec, part: WholePart | None = None) -> None:
         self._file = file
+        self._n_slices = spec.info.n_slices
+        self._layers = set(layers_due(spec))
         self._n_frames = spec.info.n_slices * spec.info.n_phases
         self._closed = False
         if part is None:
@@ -96,7 +100,7 @@ class StreamWriter:
         return self._offset
 
     def write(self, packet: Packet, data: bytes | None = None) -> int:
-        """Append one packet and flush it.
+        """Append one packet and flush it; in its short form, where that is possible.
 
         Parameters
         ----------
@@ -126,7 +130,7 @@ class StreamWriter:
             wrong = "the stream is closed"
         if wrong:
             raise FrameError(f"packet {packet.sequence} cannot be written: {wrong}")
-        data = packet.pack() if data is None else data
+        data = self._short_form(packet) or data or packet.pack()
         self._append(data)
         self._slices.append(packet.slice_index)
         self._sizes.append(len(data))
@@ -150,9 +154,20 @@ class StreamWriter:
                 "unclosed for recovery"
             )
         footer = Footer(self._offset, count)
-        index = pack_index(np.array(self._slices, np.uint32), np.array(self._sizes, np.uint32))
+        slices, sizes = np.array(self._slices, np.uint32), np.array(self._sizes, np.uint32)
+        index = pack_index(slices, sizes, self._n_slices)
         self._append(index + footer.pack())
         self._closed = True
+
+    def _short_form(self, packet: Packet) -> bytes | None:
+        """Return the packet as it may stand after the one before, None if only in full."""
+        if packet.key or packet.layers.keys() != self._layers:
+            return None
+        place = (packet.sequence, packet.slice_index, packet.phase_index)
+        for next_slice in (False, True):
+            if self._order.follow(next_slice) == place:
+                return pack_short(packet, next_slice)
+        return None
 
     def _append(self, data: bytes) -> None:
         view = memoryview(data)

@@ -86,12 +86,19 @@ def repair(data: bytearray) -> bytes:
         return bytes(data)
     struct.pack_into("<I", data, size - 4, zlib.crc32(data[: size - 4]))
     for head in heads(data, size):
-        payload = head.end
+        payload, crcs = head.end, []
         for _, length, crc_at in head.layers:
-            part = data[payload : payload + length] if length <= len(data) else b""
-            struct.pack_into("<I", data, crc_at, zlib.crc32(part))
+            part = bytes(data[payload : payload + length] if length <= len(data) else b"")
+            crcs.append((crc_at, part))
             payload += length
-        struct.pack_into("<I", data, head.end - 4, zlib.crc32(data[head.start : head.end - 4]))
+        if head.place:
+            crcs = [*crcs[1:], crcs[0]]  # it covers the others
+        for number, (crc_at, part) in enumerate(crcs):
+            if head.place and number == len(crcs) - 1:
+                part = head.place + data[head.start : crc_at] + part
+            struct.pack_into("<I", data, crc_at, zlib.crc32(part))
+        if not head.place:
+            struct.pack_into("<I", data, head.end - 4, zlib.crc32(data[head.start : head.end - 4]))
     if len(data) >= 24:
         struct.pack_into("<I", data, len(data) - 12, zlib.crc32(data[-24:-12]))
     return bytes(data)
@@ -102,17 +109,60 @@ class Head(NamedTuple):
 
     start: int
     end: int
-    numbers: tuple[int, ...]  # where sequence number, slice and phase are
+    numbers: tuple[int, ...]  # where sequence number, slice and phase are; none in short form
     layers: tuple[tuple[int, int, int], ...]  # id, size, where the CRC is
+    place: bytes = b""  # of a short form: what its CRC covers beside itself
 
 
 def heads(data: bytes | bytearray, start: int) -> Iterator[Head]:
-    """Yield everything from byte `start` on that has the form of a head."""
+    """Yield everything from byte `start` on that has the form of a head.
+
+    Short forms are those that stand behind a full one, or behind each other.
+    """
+    phases: dict[int, int] = {}
     at = data.find(SYNC, start)
     while at >= 0:
         with contextlib.suppress(IndexError):
-            yield head_at(data, at)
+            head = head_at(data, at)
+            place = [_number_at(data, where)[0] for where in head.numbers]
+            phases[place[1]] = place[2]
+            yield head
+            yield from _short_heads(data, head, place, phases)
         at = data.find(SYNC, at + 1)
+
+
+def _short_heads(
+    data: bytes | bytearray, head: Head, place: list[int], phases: dict[int, int]
+) -> Iterator[Head]:
+    """Yield the short forms behind a head."""
+    if len(data) < 40 or (head.layers and head.layers[0][0] == INDEX):
+        return
+    n_slices = struct.unpack_from("<I", data, 16)[0]
+    layers = [0] * (data[35] > 0) + [1] * (data[39] < 128)
+    sequence, slice_index, _ = place
+    while n_slices and layers:
+        at = head.end + sum(length for _, length, _ in head.layers)
+        if at >= len(data) or data[at] >= 128:
+            return
+        slice_index = (slice_index + (data[at] >> 6)) % n_slices
+        sequence = (sequence + 1) % (1 << 32)
+        phase = phases[slice_index] = (phases.get(slice_index, -1) + 1) % (1 << 32)
+        head = short_head_at(data, at, layers, struct.pack("<3I", sequence, slice_index, phase))
+        yield head
+
+
+def short_head_at(data: bytes | bytearray, start: int, layers: list[int], place: bytes) -> Head:
+    """Read a head in short form."""
+    size, at, found = data[start] & 63, start + 1, []
+    if size >= 48:
+        size, at = 48 + 256 * (size - 48) + data[at], at + 1
+    for layer in layers[1:]:
+        length, at = _number_at(data, at)
+        found.append((layer, length, at))
+        at += 4
+    if at + 4 > len(data):
+        raise IndexError
+    return Head(start, at + 4, (), ((layers[0], size, at), *found), place)
 
 
 def head_at(data: bytes | bytearray, start: int) -> Head:

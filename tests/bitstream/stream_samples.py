@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from edge_codec.bitstream.container import StreamWriter
 from edge_codec.bitstream.metadata import pack_metadata
 from edge_codec.bitstream.packet import LayerId, Packet
+from edge_codec.bitstream.phases import PhaseOrder
+from edge_codec.bitstream.varint import pack_varint, read_varint
 from edge_codec.spec import (
     DTYPES,
+    MAX_ARCHIVE_GROUP,
     MAX_FRAME_VOXELS,
     MAX_KEY_INTERVAL,
+    MAX_MODEL_DATA,
     MAX_PHASES,
     MAX_SIDE,
     MAX_SLICES,
@@ -61,9 +65,10 @@ def make_spec(
 
 
 def make_packets(spec: StreamSpec, n_phases: int | None = None, size: int = 9) -> list[Packet]:
-    """All packets of a stream in phase-major order, with payloads of about `size` bytes."""
+    """All packets of a stream, slice by slice at each turn, with payloads of about `size` bytes."""
     packets = []
-    for phase in range(spec.info.n_phases if n_phases is None else n_phases):
+    for turn in range(spec.info.n_phases if n_phases is None else n_phases):
+        phase = PhaseOrder(spec).phase_at(turn)
         for slice_index in range(spec.info.n_slices):
             sequence = len(packets)
             layers = {}
@@ -86,6 +91,33 @@ def make_stream(spec: StreamSpec, packets: list[Packet] | None = None) -> bytes:
         for packet in make_packets(spec) if packets is None else packets:
             writer.write(packet)
     return file.getvalue()
+
+
+def starts_of(spec: StreamSpec, packets: list[Packet]) -> list[int]:
+    """Where each packet begins in a file, and where the last one ends."""
+    writer = StreamWriter(io.BytesIO(), spec)
+    starts = [writer.offset]
+    for packet in packets:
+        writer.write(packet)
+        starts.append(writer.offset)
+    return starts
+
+
+def with_size(data: bytes, packet_at: int, size: int) -> bytes:
+    """The stream with another size for the first layer of a packet; its CRC is wrong."""
+    at = packet_at + 6  # after sync, contents and three numbers of one byte each
+    _, end = read_varint(data, at)
+    return data[:at] + pack_varint(size) + data[end:]
+
+
+def extra_keys(keys: list[bool], key_interval: int) -> tuple[bytes, list[Packet]]:
+    """A stream of one slice whose phases are key frames where they must be, or `keys` says so."""
+    spec = make_spec(1, 0, key_interval=key_interval)
+    packets = [
+        Packet(i, 0, i, key or i % key_interval == 0, {LayerId.RESIDUAL: bytes([i]) * 5})
+        for i, key in enumerate(keys)
+    ]
+    return make_stream(spec, packets), packets
 
 
 @st.composite
@@ -121,19 +153,23 @@ def specs(draw: st.DrawFn) -> StreamSpec:
     losses = st.floats(0, 0 if max_error is None else MAX_SNR_LOSS_PERCENT)
     snr_loss_percent = draw(losses)
     sigmas = st.floats(0, allow_nan=False, allow_infinity=False)
+    archive = model is ModelId.DWT_CAL and info.n_phases > 0 and draw(st.booleans())
+    with_files = model in (ModelId.NONE, ModelId.VQVAE)
     return StreamSpec(
         info,
         low,
         draw(st.integers(low, min(low + (1 << 32) - 1, highest))),
         model,
-        tuple(draw(st.lists(st.binary(min_size=32, max_size=32), max_size=3))),
+        tuple(draw(st.lists(st.binary(min_size=32, max_size=32), max_size=3 * with_files))),
         max_error,
-        draw(st.integers(1, MAX_KEY_INTERVAL)),
+        draw(st.integers(1, MAX_ARCHIVE_GROUP if archive else MAX_KEY_INTERVAL)),
         window_low,
         window_low + draw(st.integers(1, (1 << 32) - 1)),
         draw(st.sampled_from(Effort)),
         draw(sigmas) if snr_loss_percent else 0.0,
         snr_loss_percent,
+        archive,
+        draw(st.binary(max_size=MAX_MODEL_DATA * (model is ModelId.VIDEO))),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import subprocess
@@ -10,11 +11,13 @@ import time
 import tracemalloc
 import zlib
 
+import numpy as np
 import pytest
 from stream_samples import make_spec
 
 from edge_codec.bitstream.container import find_whole_part
 from edge_codec.bitstream.header import pack_header, read_header
+from edge_codec.bitstream.index import Footer, pack_index
 from edge_codec.bitstream.packet import PacketHead
 from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError
@@ -103,6 +106,30 @@ def test_heads_that_all_promise_the_rest_of_the_file_are_passed_quickly() -> Non
     start = time.perf_counter()
     assert not verify(io.BytesIO(data)).ok
     assert find_whole_part(io.BytesIO(data)).sequence == 0
+    assert time.perf_counter() - start < WATCHDOG_S
+
+
+@pytest.mark.parametrize("rest", [b"", b"\x3f\xff", b"\x7f\xff" * 3, b"\0" * 5, b"\x2f"])
+def test_short_forms_that_promise_much_are_passed_quickly(rest: bytes) -> None:
+    """Each full head opens the way to a short form, whose CRC covers up to 4 KiB."""
+    layer = (1, 0, 0)
+    full = b"".join(PacketHead(n, 0, n, True, (layer,)).pack() + rest for n in range(3000))
+    data = pack_header(make_spec(1, 0)) + full
+    start = time.perf_counter()
+    verify(io.BytesIO(data))
+    with contextlib.suppress(BitstreamError):
+        find_whole_part(io.BytesIO(data))
+    assert time.perf_counter() - start < WATCHDOG_S
+
+
+def test_index_of_packets_that_are_none_is_gone_through_once() -> None:
+    n = 20_000
+    packets = b"\x80" * (5 * n)
+    index = pack_index(np.zeros(n, np.uint32), np.full(n, 5, np.uint32), 1)
+    header = pack_header(make_spec(1, 0))
+    footer = Footer(len(header + packets), n).pack()
+    start = time.perf_counter()
+    assert not verify(io.BytesIO(header + packets + index + footer)).ok
     assert time.perf_counter() - start < WATCHDOG_S
 
 

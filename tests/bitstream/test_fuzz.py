@@ -18,9 +18,13 @@ from edge_codec.bitstream.index import Footer, unpack_index
 from edge_codec.bitstream.live import LiveNote, Policy
 from edge_codec.bitstream.metadata import unpack_metadata
 from edge_codec.bitstream.packet import LayerId, Packet, unpack_head
+from edge_codec.bitstream.packet_file import always
+from edge_codec.bitstream.short_packet import Place, is_short, pack_short, unpack_short
 from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError, FrameError
+from edge_codec.spec import ModelId
 
+ARCHIVE = make_spec(2, 7, key_interval=4, model=ModelId.DWT_CAL, max_error=None, archive=True)
 STREAM_COUNT = 70_000
 PART_COUNT = 30_000
 HANG_S = 600
@@ -43,6 +47,9 @@ def streams() -> list[bytes]:
         make_stream(live, make_packets(live, n_phases=2)),
         make_stream(live, []),
         make_stream(make_spec(2, 3, key_interval=4), noted_packets()),
+        make_stream(make_spec(2, 6, key_interval=5)),
+        make_stream(make_spec(1, 5, key_interval=5, model=ModelId.VIDEO, max_error=1)),
+        make_stream(ARCHIVE),
     ]
 
 
@@ -96,7 +103,8 @@ def test_mutated_streams_raise_nothing_but_bitstream_errors(streams: list[bytes]
 
 
 def test_mutated_payloads_pass_the_container_and_reach_the_layers(streams: list[bytes]) -> None:
-    for data in mutated_payloads([*streams[:3], streams[4]], 1000, seed=21):
+    whole = [*streams[:3], *streams[4:7]]
+    for data in mutated_payloads(whole, 1000, seed=21):
         reader = StreamReader(io.BytesIO(data))
         for packet in reader.packets():
             unpack_layer(packet, reader.spec.info.source.data)
@@ -104,7 +112,7 @@ def test_mutated_payloads_pass_the_container_and_reach_the_layers(streams: list[
 
 def parse_index(data: bytes) -> object:
     head = unpack_head(data)
-    return unpack_index(head, data[head.head_size :], 0, 1 << 20)
+    return unpack_index(head, data[head.head_size :], 0, 1 << 20, ARCHIVE)
 
 
 PARSERS: dict[str, Callable[[bytes], object]] = {
@@ -113,6 +121,9 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "index": parse_index,
     "footer": Footer.unpack,
     "note": LiveNote.unpack,
+    "short packet": lambda data: (
+        unpack_short(data, always(Place(1, 0, 1)), tuple(LayerId)[:2]) if is_short(data) else None
+    ),
     "metadata": lambda data: unpack_metadata(data, b"DICM header bytes " * 4),
 }
 
@@ -129,6 +140,7 @@ def test_mutated_parts_raise_nothing_but_bitstream_errors(part: str, streams: li
         "index": rich[index_offset:-24],
         "footer": rich[-24:],
         "note": noted_packets()[0].layers[LayerId.LIVE],
+        "short packet": pack_short(packet, next_slice=True),
         "metadata": packet.layers[LayerId.METADATA],
     }[part]
     header = streams[3][: struct.unpack_from("<I", streams[3], 12)[0]]

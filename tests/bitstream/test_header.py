@@ -30,7 +30,7 @@ GOLDEN = (
     "02000000 10000000 ed030000"  # max_error 2, key interval 16, span 1005
     "fbffffffffffffffffffffffffffffff"  # low -5
     "0200000000000000 87030000"  # window -3 to 900: offset 2, width 903
-    "02 000000"  # effort BEST, reserved
+    "02 00 0000"  # effort BEST, rising phases, no bytes of the model
     "0000000000002040 000000000000f43f 000000000000f43f"  # spacing 8, 1.25, 1.25
     "0000000000000040 00000000000090c0"  # rescale 2, -1024
     "0000000000001f40 0000000000001440"  # noise sigma 7.75, SNR loss 5 %
@@ -127,7 +127,7 @@ def test_every_cut_is_found() -> None:
         (32, b"\x0a", "dtype 10"),
         (33, b"\x03", "SampleFormat 3"),
         (34, b"\x05", "SourceKind 5"),
-        (35, b"\x02", "ModelId 2"),
+        (35, b"\x04", "ModelId 4"),
         (36, b"\xfe\xff\xff\xff", "max_error is -2"),
         (36, b"\xff\xff\xff\xff", "codes nothing"),
         (40, b"\0\0\0\0", "key_interval is 0"),
@@ -140,8 +140,9 @@ def test_every_cut_is_found() -> None:
         (64, b"\xff\xff\xff\xff\xff\xff\xff\x7f", "window"),
         (72, b"\0\0\0\0", "window"),
         (76, b"\3", "Effort 3"),
-        (77, b"\0\0\1", "reserved bytes"),
-        (77, b"\1", "reserved bytes"),
+        (77, b"\1", "no archive order"),
+        (77, b"\2", "order 2"),
+        (78, b"\1\0", "add up to"),
         (80, struct.pack("<d", float("nan")), "not a finite number"),
         (104, struct.pack("<d", float("inf")), "not a finite number"),
         (120, struct.pack("<2d", float("nan"), 1.0), "noise_sigma is nan"),

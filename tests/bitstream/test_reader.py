@@ -11,36 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_fuzzing import repair
-from stream_samples import make_packets, make_spec, make_stream
+from stream_samples import extra_keys, make_packets, make_spec, make_stream, starts_of, with_size
 
-from edge_codec.bitstream.container import MAX_REPORTS, StreamReader, StreamWriter
+from edge_codec.bitstream.container import StreamReader, StreamWriter
 from edge_codec.bitstream.header import pack_header
 from edge_codec.bitstream.index import Footer, pack_index
 from edge_codec.bitstream.packet import LayerId, Packet, PacketHead
 from edge_codec.bitstream.packet_file import PacketFile
-from edge_codec.bitstream.varint import pack_varint, read_varint
+from edge_codec.bitstream.short_packet import Follow
 from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError, FrameError, SourceError
+from edge_codec.spec import ModelId
 
 SPEC = make_spec(2, 6, key_interval=3)
 PACKETS = make_packets(SPEC)
 DATA = make_stream(SPEC)
 NONE = np.zeros(0, np.uint32)
-STARTS = [len(pack_header(SPEC))]
-for _packet in PACKETS:
-    STARTS.append(STARTS[-1] + len(_packet.pack()))
-
-
-def with_size(data: bytes, packet_at: int, size: int) -> bytes:
-    """The stream with another size for the first layer of a packet; its CRC is wrong."""
-    at = packet_at + 6  # after sync, contents and three numbers of one byte each
-    _, end = read_varint(data, at)
-    return data[:at] + pack_varint(size) + data[end:]
-
-
-def recovered(data: bytes) -> tuple[list[int], StreamReader]:
-    reader = StreamReader(io.BytesIO(data), recover=True)
-    return [packet.sequence for packet in reader.packets()], reader
+STARTS = starts_of(SPEC, PACKETS)  # packets 0, 1, 6, 7 in full, the others in short form
+ARCHIVE = make_spec(2, 11, key_interval=6, model=ModelId.DWT_CAL, max_error=None, archive=True)
+ORDER = [0, 3, 1, 2, 4, 5, 6, 8, 7, 9, 10]
 
 
 def test_packets_come_back_in_order() -> None:
@@ -79,149 +68,48 @@ def test_live_stream_tells_its_phases() -> None:
     assert StreamReader(io.BytesIO(DATA)).n_phases == 6
 
 
-def test_cut_at_any_byte_gives_the_whole_packets_before_it() -> None:
-    for cut in range(len(DATA)):
-        if cut < STARTS[0]:
-            with pytest.raises(BitstreamError):
-                StreamReader(io.BytesIO(DATA[:cut]), recover=True)
-            continue
-        with pytest.raises(BitstreamError, match=r"^byte \d+: .*decompress --recover"):
-            StreamReader(io.BytesIO(DATA[:cut]))
-        whole = sum(1 for end in STARTS[1:] if end <= cut)
-        found, reader = recovered(DATA[:cut])
-        assert found == list(range(whole))
-        assert not reader.complete
-        assert reader.damage
-
-
-def test_flipped_byte_in_a_packet_costs_its_group_in_its_slice_only() -> None:
-    for position in range(STARTS[2], STARTS[3]):  # slice 0, phase 1; keys are phases 0 and 3
-        damaged = bytearray(DATA)
-        damaged[position] ^= 0x40
-        found, reader = recovered(bytes(damaged))
-        assert found == [0, 1, 3, 5, 6, 7, 8, 9, 10, 11]
-        assert not reader.complete
-        assert any(STARTS[2] <= report.offset <= STARTS[3] for report in reader.damage)
-        assert any("phase 1 before it is lost" in report.what for report in reader.damage)
-        with pytest.raises(FrameError):
-            reader.read(0, 2)
-        with pytest.raises(BitstreamError, match=r"byte \d+"):
-            list(StreamReader(io.BytesIO(damaged)).packets())
-
-
-def test_report_says_what_is_lost() -> None:
-    damaged = bytearray(DATA[: STARTS[-1]])
-    damaged[STARTS[3] - 1] ^= 1  # last payload byte of slice 0, phase 1
-    _, reader = recovered(bytes(damaged))
-    first, *rest = (report.what for report in reader.damage)
-    assert "no footer" in first
-    patterns = [
-        "layer 1 of packet 2 is damaged",
-        "packet 4: phase 2 of slice 0 cannot be decoded: phase 1 before it is lost",
-        "packet 6: phases 1 to 2 of slice 0 are missing",
-        "10 frames found; the header promises 12",
-    ]
-    assert len(rest) == len(patterns)
-    for what, pattern in zip(rest, patterns, strict=True):
-        assert pattern in what
-
-
-def test_report_names_missing_packets() -> None:
-    _, reader = recovered(DATA[: STARTS[6]] + DATA[STARTS[8] : STARTS[-1]])
-    assert [r.what for r in reader.damage if "missing" in r.what] == ["packets 6 to 7 are missing"]
-
-
-def test_packet_with_a_size_beyond_the_end_hides_none() -> None:
-    damaged = with_size(DATA, STARTS[3], 10_000)
-    found, _ = recovered(repair(bytearray(damaged)))
-    assert found == [0, 1, 2, 4, 6, 7, 8, 9, 10, 11]
-
-
 def test_frame_without_its_layer_is_refused_at_random_too() -> None:
     damaged = bytearray(DATA)
-    damaged[STARTS[4] + 2] = 1  # base, where the residual was
+    damaged[STARTS[6] + 2] = 0x11  # base, where the residual was
     reader = StreamReader(io.BytesIO(repair(damaged)))
     with pytest.raises(BitstreamError, match="header demands"):
-        reader.read(0, 2)
+        reader.read(0, 3)
 
 
 def test_index_among_the_frames_is_found() -> None:
     spec = make_spec(1, 0)
     packets = make_packets(spec, n_phases=3)
-    pieces = [packet.pack() for packet in packets[:2]] + [pack_index(NONE, NONE)]
+    starts, whole = starts_of(spec, packets), make_stream(spec, packets)
+    pieces = [whole[a:b] for a, b in pairwise(starts[:3])] + [pack_index(NONE, NONE, 1)]
     data = pack_header(spec) + b"".join(pieces)
     sizes = np.array([*map(len, pieces)], np.uint32)
-    data += pack_index(np.zeros(3, np.uint32), sizes) + Footer(len(data), 3).pack()
+    data += pack_index(np.zeros(3, np.uint32), sizes, 1) + Footer(len(data), 3).pack()
     with pytest.raises(BitstreamError, match="packets end here before number 2"):
         list(StreamReader(io.BytesIO(data)).packets())
 
 
-def test_bytes_lost_from_the_middle() -> None:
-    for start in range(STARTS[2], STARTS[3]):
-        found, _ = recovered(DATA[:start] + DATA[start + 20 :])
-        assert set(found) >= {0, 1, 6, 7, 8, 9, 10, 11}
-
-
-def test_bytes_put_into_the_middle() -> None:
-    for start in range(STARTS[2], STARTS[3]):
-        found, _ = recovered(DATA[:start] + b"\xecP" * 18 + DATA[start:])
-        assert set(found) >= {0, 1, 6, 7, 8, 9, 10, 11}
-
-
-def test_sync_bytes_across_the_chunks_of_the_search_are_found() -> None:
-    for extra in range(8):
-        gap = bytes((1 << 16) - 4 + extra)
-        found, _ = recovered(DATA[: STARTS[3]] + gap + DATA[STARTS[3] :])
-        assert found == list(range(12))
-
-
-def test_payload_that_imitates_packets_is_payload() -> None:
-    spec = make_spec(1, 1)
-    inner = PACKETS[0].pack()
-    outer = Packet(0, 0, 0, True, {LayerId.RESIDUAL: inner * 3})
-    data = bytearray(make_stream(spec, [outer]))
-    assert recovered(bytes(data))[0] == [0]
-    data[STARTS[0] + 40] ^= 1
-    assert recovered(bytes(data))[0] == []
-
-
-def test_duplicate_and_swap_are_reported_and_harmless() -> None:
-    pieces = [DATA[a:b] for a, b in pairwise(STARTS)]
-    twice = [*pieces[:3], pieces[2], *pieces[3:]]
-    found, reader = recovered(DATA[: STARTS[0]] + b"".join(twice))
-    assert found == list(range(12))
-    assert any("packet 2 stands where packet 3 is due" in r.what for r in reader.damage)
-    swapped = [pieces[0], pieces[1], pieces[3], pieces[2], *pieces[4:]]
-    found, reader = recovered(DATA[: STARTS[0]] + b"".join(swapped))
-    assert set(found) >= {0, 1, 3, 5, 6, 7}
-    assert reader.damage
-
-
-def test_damaged_index_costs_nothing() -> None:
-    damaged = bytearray(DATA)
-    damaged[STARTS[-1] + 20] ^= 1
-    found, reader = recovered(bytes(damaged))
-    assert found == list(range(12))
-    assert not reader.complete
-    assert reader.read(1, 5) == PACKETS[11]
-
-
 def test_packet_other_than_the_index_says_is_refused_at_random() -> None:
     damaged = bytearray(DATA)
-    damaged[STARTS[4] + 5] = 5  # phase of packet 4
+    damaged[STARTS[6] + 5] = 5  # phase of packet 6
     reader = StreamReader(io.BytesIO(repair(damaged)))
     with pytest.raises(BitstreamError, match="not the one that the index lists"):
+        reader.read(0, 3)
+    damaged = bytearray(DATA)
+    damaged[STARTS[4] : STARTS[5]] = DATA[STARTS[5] : STARTS[6]]  # in short form
+    reader = StreamReader(io.BytesIO(damaged))
+    with pytest.raises(BitstreamError, match="not what follows here"):
         reader.read(0, 2)
+    assert reader.read(1, 2) == PACKETS[5]
 
 
 def test_huge_sizes_allocate_nothing() -> None:
     data = DATA
-    for at in (STARTS[-1], STARTS[3]):
+    for at in (STARTS[-1], STARTS[6]):
         data = with_size(data, at, 1 << 27)
     data = repair(bytearray(data))
     tracemalloc.start()
     try:
-        recovered(data)
+        list(StreamReader(io.BytesIO(data), recover=True).packets())
         with pytest.raises(BitstreamError):
             StreamReader(io.BytesIO(data))
         _, peak = tracemalloc.get_traced_memory()
@@ -249,28 +137,11 @@ def test_long_stream_is_read_in_flat_memory(tmp_path: Path) -> None:
     assert peak < 2_000_000
 
 
-def test_reports_are_limited() -> None:
-    data = DATA[: STARTS[0]] + (b"damage" + PACKETS[5].pack()) * (MAX_REPORTS + 100)
-    _, reader = recovered(data)
-    assert len(reader.damage) == MAX_REPORTS + 1
-    assert reader.damage[-1].what == "more damage, not listed"
-
-
 def test_pipe_is_refused() -> None:
     read_end, write_end = os.pipe()
     os.close(write_end)
     with os.fdopen(read_end, "rb") as pipe, pytest.raises(SourceError, match="seekable"):
         StreamReader(pipe)
-
-
-def extra_keys(keys: list[bool], key_interval: int) -> tuple[bytes, list[Packet]]:
-    """A stream of one slice whose phases are key frames where they must be, or `keys` says so."""
-    spec = make_spec(1, 0, key_interval=key_interval)
-    packets = [
-        Packet(i, 0, i, key or i % key_interval == 0, {LayerId.RESIDUAL: bytes([i]) * 5})
-        for i, key in enumerate(keys)
-    ]
-    return make_stream(spec, packets), packets
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)
@@ -285,33 +156,6 @@ def test_chain_begins_at_the_latest_key_frame(
         first = max(p.phase_index for p in packets[: phase + 1] if p.key)
         assert list(reader.read_chain(0, phase)) == packets[first : phase + 1]
         assert phase - first < key_interval
-
-
-@settings(derandomize=True, max_examples=60, deadline=None)
-@given(
-    st.lists(st.booleans(), min_size=1, max_size=24), st.integers(1, 9), st.integers(0), st.data()
-)
-def test_recovery_goes_on_at_any_key_frame(
-    keys: list[bool], key_interval: int, lost: int, data: st.DataObject
-) -> None:
-    stream, packets = extra_keys(keys, key_interval)
-    lost %= len(packets)
-    start = len(pack_header(make_spec(1, 0, key_interval=key_interval)))
-    start += sum(len(packet.pack()) for packet in packets[:lost])
-    at = data.draw(st.integers(start, start + len(packets[lost].pack()) - 1))
-    damaged = bytearray(stream)
-    damaged[at] ^= 1 << data.draw(st.integers(0, 7))
-    rest = packets[lost + 1 :]
-    next_key = next((p.phase_index for p in rest if p.key), len(packets))
-    found, reader = recovered(bytes(damaged))
-    assert found == [*range(lost), *range(next_key, len(packets))]
-    for phase in found:
-        chain = list(reader.read_chain(0, phase))
-        assert chain[0].key
-        assert chain[-1] == packets[phase]
-    if lost not in found:
-        with pytest.raises(FrameError):
-            list(reader.read_chain(0, lost))
 
 
 def test_frame_that_must_be_a_key_frame_and_is_none_is_refused() -> None:
@@ -330,10 +174,27 @@ def test_chain_reads_no_more_heads_than_the_key_interval(monkeypatch: pytest.Mon
     reader = StreamReader(io.BytesIO(data))
     offsets, head_at = [], PacketFile.head_at
 
-    def count(file: PacketFile, offset: int) -> PacketHead:
+    def count(file: PacketFile, offset: int, follow: Follow) -> PacketHead:
         offsets.append(offset)
-        return head_at(file, offset)
+        return head_at(file, offset, follow)
 
     monkeypatch.setattr(PacketFile, "head_at", count)
     assert next(reader.read_chain(0, 63)) == packets[32]
     assert len(offsets) == 32 + 1
+
+
+@pytest.mark.parametrize("recover", [False, True])
+def test_chain_of_an_archive_is_its_group_in_the_order_of_coding(recover: bool) -> None:
+    packets = make_packets(ARCHIVE)
+    reader = StreamReader(io.BytesIO(make_stream(ARCHIVE)), recover)
+    assert list(reader.packets()) == packets
+    assert [packet.phase_index for packet in packets[::2]] == ORDER
+    for packet in packets:
+        chain = list(reader.read_chain(packet.slice_index, packet.phase_index))
+        turn = ORDER.index(packet.phase_index)
+        assert [p.phase_index for p in chain] == ORDER[turn - turn % 6 : turn + 1]
+        assert {p.slice_index for p in chain} == {packet.slice_index}
+        assert chain[-1] == packet
+    for phase in (-1, 11, 1 << 40):
+        with pytest.raises(FrameError, match="no frame of slice"):
+            list(reader.read_chain(0, phase))

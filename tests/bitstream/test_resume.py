@@ -8,22 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_fuzzing import mutations, repair
-from stream_samples import make_packets, make_spec, make_stream
+from stream_samples import make_packets, make_spec, make_stream, starts_of
 
 from edge_codec.bitstream.container import StreamReader, StreamWriter, find_whole_part
-from edge_codec.bitstream.header import pack_header
 from edge_codec.bitstream.index import pack_index
 from edge_codec.bitstream.live import LiveNote, Policy
 from edge_codec.bitstream.packet import LayerId, Packet
 from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError, FrameError, SourceError
+from edge_codec.spec import ModelId
 
 SPEC = make_spec(2, 0, key_interval=3)
 PACKETS = make_packets(SPEC, n_phases=5)
 DATA = make_stream(SPEC, PACKETS)
-STARTS = [len(pack_header(SPEC))]
-for _packet in PACKETS:
-    STARTS.append(STARTS[-1] + len(_packet.pack()))
+STARTS = starts_of(SPEC, PACKETS)  # packets 0, 1, 6, 7 in full, the others in short form
 
 
 def keyed(packets: list[Packet]) -> list[Packet]:
@@ -148,7 +146,7 @@ def test_packets_out_of_order_are_damage(order: tuple[int, ...], message: str) -
 
 
 def test_packets_after_an_index_are_damage() -> None:
-    index = pack_index(np.zeros(1, np.uint32), np.zeros(1, np.uint32))
+    index = pack_index(np.zeros(1, np.uint32), np.zeros(1, np.uint32), 2)
     data = DATA[: STARTS[2]] + index + DATA[STARTS[2] :]
     with pytest.raises(BitstreamError, match="index; but packet 2"):
         find_whole_part(io.BytesIO(data))
@@ -165,6 +163,33 @@ def test_packets_after_an_index_are_damage() -> None:
 def test_packet_that_does_not_fit_is_damage(packet: Packet) -> None:
     with pytest.raises(BitstreamError, match="damaged and not cut"):
         find_whole_part(io.BytesIO(DATA[: STARTS[2]] + packet.pack()))
+
+
+def test_archive_is_not_gone_on_with() -> None:
+    spec = make_spec(1, 9, key_interval=9, model=ModelId.DWT_CAL, max_error=None, archive=True)
+    data = make_stream(spec)
+    for cut in (len(data), starts_of(spec, make_packets(spec))[3]):
+        with pytest.raises(BitstreamError, match="compress its source again"):
+            find_whole_part(io.BytesIO(data[:cut]))
+
+
+def test_short_forms_after_damage_are_not_given_up() -> None:
+    spec = make_spec(2, 6, key_interval=6)
+    packets = make_packets(spec)
+    starts, data = starts_of(spec, packets), bytearray(make_stream(spec)[:-60])
+    for packet in (2, 5):
+        for position in range(starts[packet], starts[packet + 1]):
+            damaged = data.copy()
+            damaged[position] ^= 0x04
+            with pytest.raises(BitstreamError, match="damaged and not cut"):
+                find_whole_part(io.BytesIO(damaged))
+
+
+def test_writer_that_goes_on_uses_the_short_form_again() -> None:
+    spec = make_spec(2, 6, key_interval=6)
+    packets, data = make_packets(spec), make_stream(spec)
+    for end in starts_of(spec, packets):
+        assert go_on(data[:end], packets) == data
 
 
 def test_stream_with_all_its_frames_is_full() -> None:

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_codec.bitstream.varint import MAX_VARINT, pack_varint, read_varint, varint_size
+from edge_codec.bitstream.varint import (
+    MAX_VARINT,
+    pack_varint,
+    pack_varints,
+    read_varint,
+    read_varints,
+    varint_size,
+)
 from edge_codec.errors import BitstreamError
 
 
@@ -31,6 +39,34 @@ def test_read_inverts_pack(number: int, before: bytes, after: bytes) -> None:
     raw = pack_varint(number)
     assert len(raw) == varint_size(number)
     assert read_varint(before + raw + after, len(before)) == (number, len(before) + len(raw))
+
+
+@settings(derandomize=True, max_examples=300)
+@given(st.lists(st.integers(0, 300) | st.integers(0, MAX_VARINT), max_size=20))
+def test_many_numbers_are_one_after_another(numbers: list[int]) -> None:
+    raw = pack_varints(np.array(numbers, np.int64))
+    assert raw == b"".join(map(pack_varint, numbers))
+    assert read_varints(raw).tolist() == numbers
+
+
+@settings(derandomize=True, max_examples=500)
+@given(st.lists(st.sampled_from([0, 1, 15, 16, 127, 128, 255]) | st.integers(0, 255), max_size=12))
+def test_many_numbers_have_one_form(raw: list[int]) -> None:
+    try:
+        numbers = read_varints(bytes(raw))
+    except BitstreamError:
+        with pytest.raises(BitstreamError):
+            read_one_by_one(bytes(raw))
+        return
+    assert read_one_by_one(bytes(raw)) == numbers.tolist()
+
+
+def read_one_by_one(raw: bytes) -> list[int]:
+    numbers, at = [], 0
+    while at < len(raw):
+        number, at = read_varint(raw, at)
+        numbers.append(number)
+    return numbers
 
 
 @settings(derandomize=True, max_examples=500)

@@ -6,20 +6,24 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stream_fuzzing import head_at, repair
-from stream_samples import make_packets, make_spec, make_stream
+from stream_samples import make_packets, make_spec, make_stream, starts_of
 
 from edge_codec.bitstream.container import StreamReader
 from edge_codec.bitstream.header import pack_header
 from edge_codec.bitstream.index import Footer, pack_index
 from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError
+from edge_codec.spec import ModelId, StreamSpec
 
 SPEC = make_spec(2, 2, rich=True)
 DATA = make_stream(SPEC)
-STARTS = [len(pack_header(SPEC))]
-for _packet in make_packets(SPEC):
-    STARTS.append(STARTS[-1] + len(_packet.pack()))
+STARTS = starts_of(SPEC, make_packets(SPEC))  # all in full, as they have source headers
+SHORT_SPEC = make_spec(3, 3, key_interval=3, model=ModelId.VIDEO, max_error=1)
+SHORT_STARTS = starts_of(SHORT_SPEC, make_packets(SHORT_SPEC))
+ARCHIVE_SPEC = make_spec(1, 6, key_interval=5, model=ModelId.DWT_CAL, max_error=None, archive=True)
 HEADER, END = DATA[: STARTS[0]], DATA[STARTS[-1] :]
 PIECES = [DATA[a:b] for a, b in pairwise(STARTS)]
 
@@ -39,7 +43,7 @@ def join(pieces: list[bytes], *, mend: bool) -> bytes:
     if not mend:
         return packets + END
     slices = [piece[head_at(piece, 0).numbers[1]] for piece in pieces]
-    index = pack_index(np.array(slices, np.uint32), np.array([*map(len, pieces)], np.uint32))
+    index = pack_index(np.array(slices, np.uint32), np.array([*map(len, pieces)], np.uint32), 2)
     return packets + index + Footer(len(packets), len(pieces)).pack()
 
 
@@ -48,22 +52,44 @@ def test_whole_stream_is_whole() -> None:
     assert report.ok
     assert report.packets == 4
     assert report.spec == SPEC
-    assert DATA[TABLE:ROWS] == b"\1\1"
+    assert DATA[TABLE:SIZES] == b"\0\1\1\3"
     assert join(PIECES, mend=True) == DATA
 
 
-def test_every_flipped_byte_is_found() -> None:
-    masks = np.random.default_rng(3).integers(1, 256, len(DATA))
-    for position in range(len(DATA)):
+@pytest.mark.parametrize("spec", [SPEC, SHORT_SPEC, ARCHIVE_SPEC])
+def test_every_flipped_byte_is_found(spec: StreamSpec) -> None:
+    data = make_stream(spec)
+    assert verify(io.BytesIO(data)).ok
+    masks = np.random.default_rng(3).integers(1, 256, len(data))
+    for position in range(len(data)):
         for mask in {0x01, 0x80, 0xFF, int(masks[position])}:
-            damaged = bytearray(DATA)
+            damaged = bytearray(data)
             damaged[position] ^= mask
             assert not verify(io.BytesIO(damaged)).ok, f"byte {position} ^ {mask:#x}"
 
 
-def test_every_cut_is_found() -> None:
-    for size in range(len(DATA)):
-        assert not verify(io.BytesIO(DATA[:size])).ok
+@pytest.mark.parametrize("spec", [SPEC, SHORT_SPEC])
+def test_every_cut_is_found(spec: StreamSpec) -> None:
+    data = make_stream(spec)
+    for size in range(len(data)):
+        assert not verify(io.BytesIO(data[:size])).ok
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.permutations(range(9)), st.sets(st.integers(0, 8)), st.booleans())
+def test_short_forms_at_another_place_are_found(
+    order: list[int], dropped: set[int], mend: bool
+) -> None:
+    data = make_stream(SHORT_SPEC)
+    pieces = [data[a:b] for a, b in pairwise(SHORT_STARTS)]
+    order = [number for number in order if number not in dropped]
+    if order == sorted(order) and not dropped:
+        order = order[::-1]
+    packets = data[: SHORT_STARTS[0]] + b"".join(pieces[number] for number in order)
+    sizes = np.array([len(pieces[number]) for number in order], np.uint32)
+    index = pack_index(np.array(order, np.uint32) % 3, sizes, 3)
+    end = index + Footer(len(packets), len(order)).pack() if mend else data[SHORT_STARTS[-1] :]
+    assert_found(packets + end)
 
 
 @pytest.mark.parametrize("mend", [False, True])
@@ -102,24 +128,24 @@ def test_bytes_between_packets_are_found(at: int) -> None:
 
 
 TABLE = STARTS[-1] + 15  # after sync, contents, three numbers, a size and two CRCs
-ROWS = TABLE + 2  # after the widths: two bytes for each packet
+SIZES = TABLE + 4  # after two runs of slices: a byte for each packet
 
 
 @pytest.mark.parametrize(
     ("at", "raw"),
     [
-        (TABLE, b"\0\2"),
-        (TABLE, b"\2\0"),
-        (TABLE, b"\1\2"),
+        (TABLE, b"\1"),  # slice of the first
+        (TABLE, b"\2"),
+        (TABLE, b"\0\2\1\2"),
+        (TABLE, b"\0\4"),
         (TABLE, b"\xff\xff"),
-        (ROWS, b"\1"),  # slice of the first
-        (ROWS + 2, b"\0"),
-        (ROWS + 2, b"\2"),
-        (ROWS, bytes([0, 255])),
-        (ROWS, bytes([0, 0])),
+        (TABLE + 2, b"\0"),
+        (SIZES, b"\x7f"),
+        (SIZES, b"\0"),
+        (SIZES, b"\xff"),
         # One byte less for the first, one more for the second: their sum is right.
-        (ROWS, bytes([0, len(PIECES[0]) - 1, 1, len(PIECES[1]) + 1])),
-        (ROWS, bytes([0, len(PIECES[0]) + len(PIECES[1]), 1, 0])),
+        (SIZES, bytes([len(PIECES[0]) - 1, len(PIECES[1]) + 1])),
+        (SIZES, bytes([len(PIECES[0]) + len(PIECES[1]), 0])),
         (STARTS[-1] + 2, b"\x18"),  # a key frame
         (STARTS[-1] + 2, b"\x01"),  # a base layer
         (STARTS[-1] + 3, b"\3"),  # count

@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from stream_samples import make_packets, make_spec, make_stream
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stream_samples import make_packets, make_spec, make_stream, starts_of
 
 from edge_codec.bitstream.container import StreamReader, StreamWriter
 from edge_codec.bitstream.header import pack_header
 from edge_codec.bitstream.packet import LayerId, Packet
+from edge_codec.bitstream.short_packet import MAX_FIRST_LAYER
 from edge_codec.bitstream.verify import verify
 from edge_codec.errors import FrameError
+from edge_codec.spec import ModelId, StreamSpec
 
 # One frame: header, packet, index, footer.
 GOLDEN = (
@@ -137,3 +143,91 @@ def test_write_after_close_is_refused() -> None:
     writer.close()
     with pytest.raises(FrameError, match="closed"):
         writer.write(make_packets(spec, n_phases=1)[0])
+
+
+def forms(spec: StreamSpec, packets: list[Packet]) -> str:
+    """F for each packet in full, s for each in short form; the stream must be right."""
+    starts, data = starts_of(spec, packets), make_stream(spec, packets)
+    assert verify(io.BytesIO(data)).ok
+    assert list(StreamReader(io.BytesIO(data)).packets()) == packets
+    return "".join("s" if data[start] < 128 else "F" for start in starts[:-1])
+
+
+def renumbered(packets: list[Packet]) -> list[Packet]:
+    return [replace(packet, sequence=number) for number, packet in enumerate(packets)]
+
+
+def test_predicted_frames_stand_in_short_form() -> None:
+    spec = make_spec(3, 5, key_interval=4)
+    packets = make_packets(spec)
+    assert forms(spec, packets) == "FFF" + 9 * "s" + "FFF"
+    by_slice = renumbered(sorted(packets, key=lambda packet: packet.slice_index))
+    assert forms(spec, by_slice) == 3 * "FsssF"
+    spec = make_spec(2, 5, key_interval=4, archive=True, model=ModelId.DWT_CAL, max_error=None)
+    assert forms(spec, make_packets(spec)) == "FF" + 6 * "s" + "FF"
+
+
+@pytest.mark.parametrize(
+    ("changed", "due"),
+    [
+        ({3: {"key": True}}, "FFFFsssss"),
+        ({4: {"layers": {LayerId.RESIDUAL: b"", LayerId.LIVE: b"note"}}}, "FFFsFssss"),
+        ({5: {"layers": {LayerId.RESIDUAL: b"", LayerId.METADATA: bytes(4)}}}, "FFFssFsss"),
+        ({6: {"layers": {LayerId.RESIDUAL: bytes(MAX_FIRST_LAYER + 1)}}}, "FFFsssFss"),
+        ({6: {"layers": {LayerId.RESIDUAL: bytes(MAX_FIRST_LAYER)}}}, "FFFssssss"),
+    ],
+)
+def test_other_frames_stand_in_full(changed: dict[int, dict[str, Any]], due: str) -> None:
+    spec = make_spec(3, 3, key_interval=9)
+    packets = [replace(p, **changed.get(p.sequence, {})) for p in make_packets(spec)]
+    assert forms(spec, packets) == due
+
+
+def test_frame_of_another_slice_than_the_next_stands_in_full() -> None:
+    spec = make_spec(3, 3, key_interval=9)
+    backwards = sorted(make_packets(spec), key=lambda p: (p.phase_index, -p.slice_index))
+    assert forms(spec, renumbered(backwards)) == 9 * "F"
+
+
+def test_data_of_a_packet_is_written_where_it_has_no_short_form() -> None:
+    spec, file = make_spec(1, 2), io.BytesIO()
+    first, second = make_packets(spec)
+    writer = StreamWriter(file, spec)
+    assert writer.write(first, first.pack()) == len(first.pack())
+    assert writer.write(second, second.pack()) == 1 + 4 + 9
+    writer.close()
+    assert file.getvalue() == make_stream(spec)
+
+
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.data())
+def test_any_interleaving_comes_back(n_slices: int, key_interval: int, data: st.DataObject) -> None:
+    n_phases = data.draw(st.integers(1, 5))
+    archive = data.draw(st.booleans())
+    model, max_error = (ModelId.DWT_CAL, None) if archive else (ModelId.NONE, 0)
+    spec = make_spec(
+        n_slices,
+        n_phases,
+        key_interval=key_interval,
+        archive=archive,
+        model=model,
+        max_error=max_error,
+    )
+    queues = [
+        [p for p in make_packets(spec, size=50) if p.slice_index == i] for i in range(n_slices)
+    ]
+    packets: list[Packet] = []
+    while any(queues):
+        queue = queues[data.draw(st.sampled_from([i for i, q in enumerate(queues) if q]))]
+        packets.append(queue.pop(0))
+    packets = renumbered(packets)
+    stream = make_stream(spec, packets)
+    assert verify(io.BytesIO(stream)).ok
+    for recover in (False, True):
+        reader = StreamReader(io.BytesIO(stream), recover)
+        assert list(reader.packets()) == packets
+        for packet in packets[::-1]:
+            assert reader.read(packet.slice_index, packet.phase_index) == packet
+    cut = data.draw(st.integers(0, len(packets)))
+    part = stream[: starts_of(spec, packets)[cut]]
+    assert list(StreamReader(io.BytesIO(part), recover=True).packets()) == packets[:cut]
