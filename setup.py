@@ -30,20 +30,22 @@ NATIVE = {
     "edge_codec.base._frame": "edge_codec/base/_frame.c",
     "edge_codec.base._lookup": "edge_codec/base/_lookup.c",
     "edge_codec.base._tokens": "edge_codec/base/_tokens.c",
+    "edge_codec.base.hybrid._hybrid": "edge_codec/base/hybrid/_hybrid.c",
     "edge_codec.runtime.native._int8": "runtime/native/_int8.c",
 }
 
 # Compiled again for processors with more, and chosen when imported.
 AVX512 = ("f", "bw", "dq", "vl", "vnni")
 MORE = {
-    "edge_codec.residual._residual_avx2": ("-mavx2", "-DEDGE_CODEC_AVX2"),
-    "edge_codec.residual._residual_avx512": (
+    "avx2": ("-mavx2", "-DEDGE_CODEC_AVX2"),
+    "avx512": (
         "-mavx2",
         *(f"-mavx512{part}" for part in AVX512),
         "-mprefer-vector-width=256",
         "-DEDGE_CODEC_AVX512",
     ),
 }
+WITH_MORE = ("edge_codec.residual._residual", "edge_codec.base.hybrid._hybrid")
 HAS_MORE = platform.machine() in ("x86_64", "AMD64")
 
 NO_COMPILER = """
@@ -61,7 +63,7 @@ def extension(name: str, source: str, *flags: str) -> Extension:
         name,
         sources=[source],
         depends=sorted(
-            map(str, (*Path("edge_codec").glob("*/*.h"), *Path("runtime").glob("*/*.h")))
+            map(str, (*Path("edge_codec").rglob("*.h"), *Path("runtime").glob("*/*.h")))
         ),
         include_dirs=["edge_codec/entropy"],
         optional=bool(flags),  # a compiler may not know these processors
@@ -95,8 +97,9 @@ setup(
     ext_modules=[
         *(extension(name, source) for name, source in NATIVE.items()),
         *(
-            extension(name, NATIVE["edge_codec.residual._residual"], *flags)
-            for name, flags in MORE.items()
+            extension(f"{name}_{kind}", NATIVE[name], *flags)
+            for name in WITH_MORE
+            for kind, flags in MORE.items()
             if HAS_MORE
         ),
     ],

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from plain_order import coding_order
 from plain_residual import ResidualDecoder
+from plain_structure import HybridBase
 from plain_tokens import TokenDecoder
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
@@ -24,7 +27,8 @@ def decode(data: bytes, models: Path | None = None, *, preview: bool = False) ->
     header, first = read_header(data)
     packets = read_packets(data, first, header)
     network = tokens = None
-    if header.model:
+    assert header.model < 3, "what a video codec decodes to is not part of the format"
+    if header.model == 1:
         files = [(models / name).read_bytes() for name in ("decoder.onnx", "token_model.npz")]
         assert [hashlib.sha256(file).digest() for file in files] == header.hashes
         network, tokens = Network(files[0]), TokenDecoder(files[1])
@@ -32,16 +36,20 @@ def decode(data: bytes, models: Path | None = None, *, preview: bool = False) ->
     voxels = np.empty((header.slices, n_phases, header.rows, header.columns), header.dtype)
     for slice_index in range(header.slices):
         residual = open_residual(header)
+        hybrid = HybridBase(header) if header.model == 2 else None
         previous = None
-        for phase in range(n_phases):
+        for phase in coding_order(header, n_phases):
             key, layers = packets[slice_index, phase]
             if key:
                 previous = None
             base = None
-            if header.model:
-                previous = tokens.decode(layers[0][4:], header, previous)
+            if header.model == 1:
+                previous = tokens.decode(layers[0][2:], header, previous)
                 base = denormalize(network.run(previous), header)
-                assert layers[0][:4] == frame_check(base)
+            elif header.model:
+                base = hybrid.decode(layers[0][2:], phase, bool(key))
+            if header.model:
+                assert layers[0][:2] == frame_check(base)[:2]
             samples = base
             if header.max_error >= 0 and not preview:
                 samples = residual.decode(layers[1][4:], base, key)
@@ -91,7 +99,10 @@ def read_header(data: bytes) -> tuple[SimpleNamespace, int]:
     h.max_error, h.key_interval, h.span = struct.unpack_from("<iII", data, 36)
     h.low = int.from_bytes(data[48:64], "little", signed=True)
     h.window_offset, h.window_width, h.effort = struct.unpack_from("<qIB", data, 64)
-    assert data[77:80] == bytes(3)
+    h.archive, model_data_size = struct.unpack_from("<BH", data, 77)
+    assert h.archive < 2
+    assert not h.archive or (h.model == 2 and h.phases and h.key_interval <= 64)
+    assert model_data_size <= (4096 if h.model == 3 else 0)
     h.spacing = struct.unpack_from("<3d", data, 80)
     h.slope, h.intercept = struct.unpack_from("<2d", data, 104)
     h.noise_sigma, h.snr_loss_percent = struct.unpack_from("<2d", data, 120)
@@ -100,6 +111,9 @@ def read_header(data: bytes) -> tuple[SimpleNamespace, int]:
     at = 148 + 8 * n_times
     h.hashes = [data[at + 32 * i : at + 32 * i + 32] for i in range(n_hashes)]
     at += 32 * n_hashes
+    assert not n_hashes or h.model < 2
+    h.model_data = data[at : at + model_data_size]
+    at += model_data_size
     assert at + packed_size + 4 == size
     h.source = unpack_source_header(data[at : at + packed_size], b"")
     return h, size
@@ -116,19 +130,28 @@ def read_packets(
     index, n_packets, crc = struct.unpack("<QII", data[-24:-8])
     assert crc == zlib.crc32(data[-24:-12])
     packets, sizes, slices, offset = {}, [], [], first
+    due = (0,) * (header.model > 0) + (1,) * (header.max_error >= 0)
+    order = coding_order(header, n_packets)
     for sequence in range(n_packets):
-        key, place, layers, size = read_packet(data, offset)
+        if data[offset] < 128:
+            slice_index = (slices[-1] + (data[offset] >> 6)) % header.slices
+            place = sequence, slice_index, order[slices.count(slice_index)]
+            key, (layers, size) = 0, read_short_packet(data, offset, place, due)
+        else:
+            key, place, layers, size = read_packet(data, offset)
         slice_index, phase = place[1:]
-        assert (place[0], phase) == (sequence, slices.count(slice_index))
+        assert (place[0], phase) == (sequence, order[slices.count(slice_index)])
         assert key or phase % header.key_interval
+        assert not (key and header.archive and phase % header.key_interval)
         packets[slice_index, phase] = key, layers
         sizes.append(size)
         slices.append(slice_index)
         offset += size
-    a, b = fewest_bytes(slices), fewest_bytes(sizes)
-    table = bytes([a, b])
-    for slice_index, size in zip(slices, sizes, strict=True):
-        table += slice_index.to_bytes(a, "little") + size.to_bytes(b, "little")
+    table = b""
+    steps = [(b - a) % header.slices for a, b in pairwise([0, *slices])]
+    for step, run in groupby(steps):
+        table += number(step) + number(len(list(run)))
+    table += b"".join(number(size) for size in sizes)
     assert read_packet(data, offset) == (0, (n_packets, 0, 0), {3: table}, len(data) - 24 - index)
     assert offset == index
     return packets
@@ -159,6 +182,29 @@ def read_packet(data: bytes, at: int) -> tuple[int, tuple[int, ...], dict[int, b
     return contents >> 4 & 1, tuple(place), layers, at - begin
 
 
+def read_short_packet(
+    data: bytes, at: int, place: tuple[int, ...], due: tuple[int, ...]
+) -> tuple[dict[int, bytes], int]:
+    """Layers and size of the packet in short form at `at`."""
+    begin, size, at = at, data[at] & 63, at + 1
+    if size >= 48:
+        size, at = 48 + 256 * (size - 48) + data[at], at + 1
+    sizes, crcs = [size], []
+    for _ in due[1:]:
+        size, at = read_number(data, at)
+        sizes.append(size)
+        crcs.append(data[at : at + 4])
+        at += 4
+    crcs.insert(0, data[at : at + 4])
+    covered, at = struct.pack("<3I", *place) + data[begin:at], at + 4
+    layers = {}
+    for layer, size, crc in zip(due, sizes, crcs, strict=True):
+        layers[layer] = data[at : at + size]
+        assert zlib.crc32(covered + layers[layer]) == struct.unpack("<I", crc)[0]
+        covered, at = b"", at + size
+    return layers, at - begin
+
+
 def read_note(note: bytes) -> dict[str, int]:
     """The fields of the note of a live frame."""
     policy, flags, zero, acquired, waited, coded, dropped = struct.unpack("<BBHqIII", note)
@@ -186,9 +232,11 @@ def read_number(data: bytes, at: int) -> tuple[int, int]:
     return number | data[at] << shift, at + 1
 
 
-def fewest_bytes(numbers: list[int]) -> int:
-    """How many bytes hold the largest number."""
-    return (max(numbers, default=0).bit_length() + 7) // 8
+def number(value: int) -> bytes:
+    """A number of seven bits a byte."""
+    if value < 128:
+        return bytes([value])
+    return bytes([value % 128 + 128]) + number(value // 128)
 
 
 # ------------------------------------------------------------------ 6: packed source headers

@@ -1,0 +1,28 @@
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_codec.engine import Mapper
+
+class Coder:
+    def __init__(self, rows: int, columns: int) -> None: ...
+    def encode(
+        self,
+        samples: NDArray[np.int16],
+        quantizer: int,
+        key: bool,
+        references: Sequence[int],
+        slot: int,
+        effort: int,
+        offset: int,
+        mapper: Mapper | None,
+        threads: int,
+        /,
+    ) -> bytes: ...
+    def decode(
+        self, payload: bytes, key: bool, references: Sequence[int], slot: int, /
+    ) -> None: ...
+    def frame(self, slot: int, out: NDArray[np.int16], /) -> None: ...
+
+def features() -> dict[str, bool]: ...

@@ -1,0 +1,138 @@
+"""One slice of the `dwt-cal` base layer: samples to payloads and back, frame after frame."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_codec.base.hybrid.depth import DepthMap
+from edge_codec.base.hybrid.native import native
+from edge_codec.base.hybrid.rate_control import RateControl
+from edge_codec.base.hybrid.structure import FramePlan, GroupPlace, group_place
+from edge_codec.bitstream.phases import PhaseOrder
+from edge_codec.engine import Mapper
+from edge_codec.errors import BitstreamError, EdgeCodecError, FrameError
+from edge_codec.spec import Effort, StreamSpec
+
+WORKERS = 4  # parts of a frame that may be in work at a time
+
+
+class HybridCoder:
+    """Codes or decodes the base layer of one slice, with the kept frames that others come from.
+
+    Parameters
+    ----------
+    spec : StreamSpec
+        Gives frame size, range of the samples and order of the phases.
+    control : RateControl
+        Chooses the quantizer of each frame.
+    effort : Effort
+        How long to look for a small coding of a frame.
+    mapper : callable
+        How to go over the parts of a frame.
+    """
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        control: RateControl,
+        effort: Effort = Effort.DEFAULT,
+        mapper: Mapper = map,
+    ) -> None:
+        rows, columns = spec.info.frame_shape
+        self._spec = spec
+        self._control = control
+        self._effort = effort
+        self._map = mapper
+        self._order = PhaseOrder(spec)
+        self._depth = DepthMap(spec.high - spec.low)
+        self._native = native.Coder(rows, columns)
+        self._internal = np.empty((rows, columns), np.int16)
+        self._base = np.empty((rows, columns), np.uint32)
+        self._turn: int | None = None  # of the frame before; None where none can be followed
+        self._key_turn = 0
+
+    @property
+    def control(self) -> RateControl:
+        """What chose the quantizers, and what it knows of the bits that were spent."""
+        return self._control
+
+    def encode(
+        self, samples: NDArray[np.uint32], phase: int, key: bool
+    ) -> tuple[bytes, NDArray[np.uint32]]:
+        """See `edge_codec.base.layer.BaseCoder.encode`.
+
+        Raises
+        ------
+        FrameError
+            If the frame has another shape than the stream, or is not the next one of its slice.
+        """
+        if samples.shape != self._internal.shape:
+            raise FrameError(
+                f"frame is {samples.shape}, the stream holds {self._internal.shape}; crop or pad it"
+            )
+        place = self._begin(phase, key, FrameError)
+        plan = place.plan
+        self._depth.narrow(samples, self._internal)
+        quantizer = self._control.choose(plan.layer, place.layers_ahead)
+        payload = self._encode(quantizer, plan)
+        # Only a key frame can be coded again: for others, contexts have learned from the frame.
+        while key and (other := self._control.again(quantizer, 8 * len(payload))) is not None:
+            quantizer = other
+            payload = self._encode(quantizer, plan)
+        self._control.spend(plan.layer, quantizer, 8 * len(payload))
+        return payload, self._finish(phase, plan)
+
+    def _encode(self, quantizer: int, plan: FramePlan) -> bytes:
+        """Code the frame in `_internal`."""
+        payload: bytes = self._native.encode(
+            self._internal,
+            quantizer,
+            plan.layer == 0,
+            plan.references,
+            plan.slot,
+            int(self._effort),
+            plan.layer,
+            self._map,
+            WORKERS,
+        )
+        return payload
+
+    def decode(self, payload: bytes, phase: int, key: bool) -> NDArray[np.uint32]:
+        """See `edge_codec.base.layer.BaseCoder.decode`."""
+        plan = self._begin(phase, key, BitstreamError).plan
+        self._native.decode(payload, key, plan.references, plan.slot)
+        return self._finish(phase, plan)
+
+    def _begin(self, phase: int, key: bool, error: type[EdgeCodecError]) -> GroupPlace:
+        """Return the frame's place in its group, and refuse one that does not continue it.
+
+        Nothing can follow until it is finished: what fails halfway leaves contexts behind that no
+        other coder has.
+        """
+        turn, before = self._order.turn_of(phase), self._turn
+        must_be_key = phase % self._spec.key_interval == 0
+        if key != must_be_key and (must_be_key or self._spec.archive):
+            kind = "a" if key else "no"
+            raise error(
+                f"phase {phase} as {kind} key frame; key frames of this stream are the multiples "
+                f"of {self._spec.key_interval}"
+            )
+        if not key and before is None:
+            raise error(f"phase {phase} came before any key frame of its slice; begin with one")
+        if not key and turn - 1 != before:
+            raise error(
+                f"phase {phase} does not follow the frame before it in the order of coding; go on "
+                f"with the frame that does, or begin again at a key frame"
+            )
+        self._turn = None
+        if key:
+            self._key_turn = turn
+        return group_place(self._spec, turn, self._key_turn)
+
+    def _finish(self, phase: int, plan: FramePlan) -> NDArray[np.uint32]:
+        """Return the frame that was made, in memory that the next one takes again."""
+        self._native.frame(plan.slot, self._internal)
+        self._depth.widen(self._internal, self._base)
+        self._turn = self._order.turn_of(phase)
+        return self._base

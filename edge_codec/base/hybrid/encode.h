@@ -1,0 +1,194 @@
+/* Encodes a frame: decisions, by several workers if they pay, then the bins in their order.
+ *
+ * Decisions take their costs from the contexts as they were when the frame began, so that the result
+ * does not depend on the number of workers. They take rows of largest blocks in rising order; a row
+ * waits until the row above is two blocks ahead, for what it sees of it. Where compression is worth
+ * more than time, one worker decides and codes block by block, and costs follow the contexts.
+ */
+#ifndef EDGE_CODEC_HYBRID_ENCODE_H
+#define EDGE_CODEC_HYBRID_ENCODE_H
+
+#include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "decide.h"
+
+#define DECIDERS 16     /* workers at most */
+#define FIRST_FRAMES 3  /* of a slice, in which costs have to follow the contexts: nothing is known */
+#define FEW_BINS 16     /* a context that has seen fewer says little */
+
+typedef struct {
+    const frame_store *store;
+    task task;
+    models *m;      /* of the slice: adapt as the frame is coded */
+    models learned; /* what was known when contexts were last seen to hold */
+    int frames;     /* coded so far, up to FIRST_FRAMES */
+    int feedback;   /* this frame is decided and coded block by block */
+    frame_coding coding;
+    int workers; /* of this frame */
+    worker *worker[DECIDERS];
+    atomic_int next_worker, next_row;
+    atomic_int *progress; /* blocks done in a row */
+    int rows, columns;    /* of largest blocks */
+} encoder;
+
+static void encoder_free(encoder *e) {
+    if (!e) return;
+    for (int i = 0; i < DECIDERS; i++) free(e->worker[i]);
+    free(e->task.source);
+    free(e->task.levels);
+    free(e->progress);
+    free(e->coding.bins.out);
+    free(e);
+}
+
+static encoder *encoder_new(const frame_store *s) {
+    encoder *const e = calloc(1, sizeof *e);
+    if (!e) return NULL;
+    const size_t area = (size_t)s->width * (size_t)s->height;
+    e->store = s;
+    e->rows = (s->height + TREE - 1) / TREE;
+    e->columns = (s->width + TREE - 1) / TREE;
+    e->task.source = calloc(area, sizeof *e->task.source);
+    e->task.levels = calloc(area, sizeof *e->task.levels);
+    e->progress = calloc((size_t)e->rows, sizeof *e->progress);
+    if (e->task.source && e->task.levels && e->progress) return e;
+    encoder_free(e);
+    return NULL;
+}
+
+/* Samples, with the last row and column repeated up to multiples of 8. */
+static void load_source(encoder *e, const int16_t *samples, int rows, int columns) {
+    const int width = e->store->width, height = e->store->height;
+    for (int y = 0; y < height; y++) {
+        const int16_t *const from = samples + (ptrdiff_t)(y < rows ? y : rows - 1) * columns;
+        int16_t *const to = e->task.source + (ptrdiff_t)y * width;
+        memcpy(to, from, (size_t)columns * sizeof *to);
+        for (int x = columns; x < width; x++) to[x] = from[columns - 1];
+    }
+}
+
+/* Squared error worth a bit, in Delta^2, by layer of the structure: measured on training exams. */
+static const double LAMBDAS[] = {0.10, 0.10, 0.10, 0.10, 0.10};
+#define LAYERS ((int)(sizeof LAMBDAS / sizeof *LAMBDAS))
+
+static void set_quantizer(task *t, int quantizer, int layer) {
+    t->step = DELTAS[quantizer];
+    t->delta = t->step / 64.0;
+    t->lambda = LAMBDAS[layer < 0 ? 0 : layer < LAYERS ? layer : LAYERS - 1] * t->delta * t->delta;
+    t->motion_lambda = sqrt(t->lambda);
+    t->quantization.half_delta = (float)(t->delta / 2);
+    t->quantization.inverse = (float)(2 / t->delta);
+    t->quantization.least = t->effort->least;
+    t->quantization.least_last = t->effort->least_last;
+}
+
+/* `to` takes over contexts of `from` that have seen more, where its own have seen little. */
+static void fill_in(models *to, const models *from) {
+    context *const x = (context *)to, *const end = (context *)&to->split_mixer;
+    const context *const y = (const context *)from;
+    for (ptrdiff_t i = 0; x + i != end; i++)
+        if (x[i].count < FEW_BINS && y[i].count > x[i].count) x[i] = y[i];
+}
+
+/* Contexts for costs: the present ones, or after a key frame has reset them, those before. */
+static void set_estimate(encoder *e) {
+    e->task.estimate = *e->m;
+    fill_in(&e->task.estimate, &e->learned);
+    fill_costs_of(&e->task.costs, &e->task.estimate, e->task.lambda);
+}
+
+static void learn(encoder *e) {
+    models m = *e->m;
+    fill_in(&m, &e->learned);
+    e->learned = m;
+    e->frames += e->frames < FIRST_FRAMES;
+}
+
+static void fill_encoder_tables(void) {
+    init_transforms();
+    fill_cost_indices();
+    fill_squares();
+}
+
+/* Prepares a frame for workers; `layer` is that of the structure. Returns 0 without memory. */
+static int encode_open(encoder *e, const picture *p, models *m, const int16_t *samples, int rows,
+                       int columns, int quantizer, int effort, int layer, int workers) {
+    task *const t = &e->task;
+    t->effort = &EFFORTS[effort];
+    e->feedback = t->effort->feedback || e->frames < FIRST_FRAMES;
+    e->workers = e->feedback || workers < 1 ? 1 : workers > e->rows ? e->rows : workers;
+    if (e->workers > DECIDERS) e->workers = DECIDERS;
+    for (int i = 0; i < e->workers; i++) {
+        if (!e->worker[i]) e->worker[i] = calloc(1, sizeof *e->worker[i]);
+        if (!e->worker[i]) return 0;
+        e->worker[i]->t = t;
+    }
+    t->p = *p;
+    e->m = m;
+    for (int i = 0; i < p->n_references; i++)
+        t->reference[i] = (plane){p->reference[i]->pixels, p->stride, p->width, p->height};
+    load_source(e, samples, rows, columns);
+    set_quantizer(t, quantizer, layer);
+    set_estimate(e);
+    e->coding.p = &t->p;
+    e->coding.m = m;
+    e->coding.levels = t->levels;
+    start_encoder(&e->coding.bins);
+    atomic_store(&e->next_worker, 0);
+    atomic_store(&e->next_row, 0);
+    for (int i = 0; i < e->rows; i++) atomic_store(&e->progress[i], 0);
+    return 1;
+}
+
+static void decide_block(worker *w, int column, int row) {
+    static const vector NONE_AROUND[MOST_REFERENCES];
+    decide(w, column * TREE, row * TREE, LOG_TREE, NONE_AROUND);
+}
+
+static void work_with_feedback(encoder *e, worker *w) {
+    for (int row = 0; row < e->rows; row++)
+        for (int column = 0; column < e->columns; column++) {
+            if (row || column) set_estimate(e);
+            decide_block(w, column, row);
+            encode_node(&e->coding, column * TREE, row * TREE, LOG_TREE);
+        }
+}
+
+static void work_on_row(encoder *e, worker *w, int row) {
+    for (int column = 0; column < e->columns; column++) {
+        const int needed = column + 2 < e->columns ? column + 2 : e->columns;
+        if (row)
+            while (atomic_load_explicit(&e->progress[row - 1], memory_order_acquire) < needed)
+                sched_yield();
+        decide_block(w, column, row);
+        atomic_store_explicit(&e->progress[row], column + 1, memory_order_release);
+    }
+}
+
+/* Called once by each worker. */
+static void encode_work(encoder *e) {
+    const int number = atomic_fetch_add(&e->next_worker, 1);
+    if (number >= e->workers) return;
+    if (e->feedback) {
+        work_with_feedback(e, e->worker[number]);
+        return;
+    }
+    for (int row; (row = atomic_fetch_add(&e->next_row, 1)) < e->rows;)
+        work_on_row(e, e->worker[number], row);
+}
+
+/* Codes what was decided; `out` gets the bins' bytes. Returns 0 without memory. */
+static int encode_close(encoder *e, bins *out) {
+    if (!e->feedback) code_tree(ENCODE, &e->coding);
+    finish_encoder(&e->coding.bins);
+    learn(e);
+    const bins before = *out;
+    *out = e->coding.bins;
+    e->coding.bins.out = before.out;
+    e->coding.bins.capacity = before.capacity;
+    return !out->failed;
+}
+
+#endif

@@ -1,0 +1,195 @@
+/* Integer transforms of blocks of residuals. The inverse is NORMATIVE.
+ *
+ * COSINE_n[k][i] = 64 for k = 0, else round(64 sqrt(2) cos((2 i + 1) k pi / (2 n))): a DCT, type II, of
+ * n = 4, 8, 16 or 32, whose rows have norm 64 sqrt(n). SINE, of 4 (ITU-T H.265, 8.6.4.2), has rows of
+ * the same norm. With M either of them and C[k][l] the coefficients, row frequency first:
+ *   B[y][l] = (sum over k of M[k][y] C[k][l] + 32) >> 6
+ *   residual[y][x] = clip16((sum over l of M[l][x] B[y][l] + 2^(8 + log2 n)) >> (9 + log2 n))
+ * Both sums are taken modulo 2^32 and read as two's complement; >> rounds down; clip16 clips to -32768
+ * .. 32767. No encoder makes a sum that leaves 32 bits. The reconstruction is clip(prediction +
+ * residual) to 0..4095.
+ */
+#ifndef EDGE_CODEC_HYBRID_TRANSFORM_H
+#define EDGE_CODEC_HYBRID_TRANSFORM_H
+
+#include "pixels.h"
+
+#define MAX_TRANSFORM 32
+#define LANES 8
+
+typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
+
+/* round(64 sqrt(2) cos(j pi / 64)) */
+static const int8_t COSINES[33] = {91, 90, 90, 90, 89, 88, 87, 85, 84, 82, 80, 78, 75, 73, 70, 67, 64,
+                                   61, 57, 54, 50, 47, 43, 39, 35, 30, 26, 22, 18, 13, 9,  4,  0};
+static const int8_t SINE[4][4] = {
+    {29, 55, 74, 84}, {74, 74, 0, -74}, {84, -29, -74, 55}, {55, -84, 74, -29}};
+
+/* Row k, column i; and the other way around. The first matrix is SINE; then by log2 of the size. */
+static int32_t MATRIX[6][MAX_TRANSFORM * MAX_TRANSFORM];
+static int32_t TURNED[6][MAX_TRANSFORM * MAX_TRANSFORM];
+
+static int cosine_of(int angle) {
+    angle &= 127; /* in pi / 64 */
+    if (angle > 64) angle = 128 - angle;
+    return angle > 32 ? -COSINES[64 - angle] : COSINES[angle];
+}
+
+/* To be called once, before anything else. */
+HYBRID_HELPER void init_transforms(void) {
+    for (int log_size = 1; log_size <= 5; log_size++) {
+        const int sine = log_size == 1, n = sine ? 4 : 1 << log_size, place = sine ? 0 : log_size;
+        for (int k = 0; k < n; k++)
+            for (int i = 0; i < n; i++) {
+                const int v = sine ? SINE[k][i] : k ? cosine_of((2 * i + 1) * k * (32 / n)) : 64;
+                MATRIX[place][k * n + i] = v;
+                TURNED[place][i * n + k] = v;
+            }
+    }
+}
+
+HYBRID_INLINE int clip_16(int32_t v) { return v < -32768 ? -32768 : v > 32767 ? 32767 : v; }
+
+HYBRID_INLINE lanes load_lanes(const int32_t *from) {
+    lanes v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+HYBRID_INLINE void store_lanes(int32_t *to, lanes v) { memcpy(to, &v, sizeof v); }
+
+/* out[y][x] = (sum over k < depth of turned[y][k] in[k][x] + half) >> shift, for `columns` columns,
+ * rounded up to lanes; rows of all are n wide. Four rows at a time hide the products' latency. */
+HYBRID_INLINE void multiply_left(const int32_t *turned, const int32_t *in, const int n, int depth,
+                                 int columns, int shift, int32_t *out) {
+    const lanes half = (lanes){0} + (1 << (shift - 1));
+    for (int x = 0; x < columns; x += LANES)
+        for (int y = 0; y < n; y += 4) {
+            lanes sum[4] = {half, half, half, half};
+            const int32_t *m = turned + y * n;
+            for (int k = 0; k < depth; k++) {
+                const lanes v = load_lanes(in + k * n + x);
+                for (int i = 0; i < 4; i++) sum[i] += m[i * n + k] * v;
+            }
+            for (int i = 0; i < 4; i++) store_lanes(out + (y + i) * n + x, sum[i] >> shift);
+        }
+}
+
+/* out[y][x] = (sum over k < depth of in[y][k] matrix[k][x] + half) >> shift, two rows at a time. */
+HYBRID_INLINE void multiply_right(const int32_t *in, const int32_t *matrix, const int n, int depth,
+                                  int shift, int32_t *out) {
+    const lanes half = (lanes){0} + (1 << (shift - 1));
+    for (int y = 0; y < n; y += 2) {
+        lanes sum[2][MAX_TRANSFORM / LANES];
+        for (int v = 0; v < n / LANES; v++) sum[0][v] = sum[1][v] = half;
+        for (int k = 0; k < depth; k++)
+            for (int v = 0; v < n / LANES; v++) {
+                const lanes m = load_lanes(matrix + k * n + v * LANES);
+                sum[0][v] += in[y * n + k] * m;
+                sum[1][v] += in[y * n + n + k] * m;
+            }
+        for (int v = 0; v < n / LANES; v++) {
+            store_lanes(out + y * n + v * LANES, sum[0][v] >> shift);
+            store_lanes(out + y * n + n + v * LANES, sum[1][v] >> shift);
+        }
+    }
+}
+
+/* How many rows and columns, from the first, hold all that is not 0. */
+HYBRID_INLINE void find_extent(const int32_t *coefficients, const int n, int *rows, int *columns) {
+    lanes any[MAX_TRANSFORM / LANES] = {{0}};
+    *rows = *columns = 0;
+    for (int y = 0; y < n; y++) {
+        lanes row = {0};
+        for (int v = 0; v < n / LANES; v++) {
+            const lanes c = load_lanes(coefficients + y * n + v * LANES);
+            any[v] |= c;
+            row |= c;
+        }
+        int64_t parts[LANES / 2];
+        memcpy(parts, &row, sizeof parts);
+        if (parts[0] | parts[1] | parts[2] | parts[3]) *rows = y + 1;
+    }
+    for (int v = 0; v < n / LANES; v++)
+        for (int i = 0; i < LANES; i++)
+            if (any[v][i]) *columns = v * LANES + i + 1;
+}
+
+HYBRID_INLINE void inverse_size(const int32_t *coefficients, const int log_size,
+                                int16_t *residual) {
+    const int n = 1 << log_size;
+    int32_t between[MAX_TRANSFORM * MAX_TRANSFORM], out[MAX_TRANSFORM * MAX_TRANSFORM];
+    int rows, columns;
+    find_extent(coefficients, n, &rows, &columns);
+    multiply_left(TURNED[log_size], coefficients, n, rows, columns, 6, between);
+    multiply_right(between, MATRIX[log_size], n, columns, 9 + log_size, out);
+    for (int i = 0; i < n * n; i++) residual[i] = (int16_t)clip_16(out[i]);
+}
+
+HYBRID_INLINE void forward_size(const int16_t *residual, const int log_size,
+                                int32_t *coefficients) {
+    const int n = 1 << log_size;
+    int32_t in[MAX_TRANSFORM * MAX_TRANSFORM], between[MAX_TRANSFORM * MAX_TRANSFORM];
+    for (int i = 0; i < n * n; i++) in[i] = residual[i];
+    multiply_left(MATRIX[log_size], in, n, n, n, 4, between);
+    multiply_right(between, TURNED[log_size], n, n, 5 + log_size, coefficients);
+}
+
+/* out = left * in * right, each sum rounded, of 4 x 4. */
+HYBRID_INLINE void multiply_4(const int32_t *left, const int32_t *in, const int32_t *right,
+                              int first, int second, int32_t *out) {
+    int32_t between[16];
+    for (int y = 0; y < 4; y++)
+        for (int x = 0; x < 4; x++) {
+            int32_t sum = 1 << (first - 1);
+            for (int k = 0; k < 4; k++) sum += left[4 * y + k] * in[4 * k + x];
+            between[4 * y + x] = sum >> first;
+        }
+    for (int y = 0; y < 4; y++)
+        for (int x = 0; x < 4; x++) {
+            int32_t sum = 1 << (second - 1);
+            for (int k = 0; k < 4; k++) sum += between[4 * y + k] * right[4 * k + x];
+            out[4 * y + x] = sum >> second;
+        }
+}
+
+/* Residual of n x n from coefficients in 1/8, both in rows of n; `sine` with n = 4 only. */
+HYBRID_HELPER void inverse_transform(const int32_t *coefficients, int log_size, int sine,
+                                     int16_t *residual) {
+    int32_t out[16];
+    switch (log_size) {
+    case 2:
+        multiply_4(TURNED[sine ? 0 : 2], coefficients, MATRIX[sine ? 0 : 2], 6, 11, out);
+        for (int i = 0; i < 16; i++) residual[i] = (int16_t)clip_16(out[i]);
+        break;
+    case 3: inverse_size(coefficients, 3, residual); break;
+    case 4: inverse_size(coefficients, 4, residual); break;
+    default: inverse_size(coefficients, 5, residual);
+    }
+}
+
+/* Coefficients in 1/8 of those of an orthonormal transform. Not normative. */
+HYBRID_HELPER void forward_transform(const int16_t *residual, int log_size, int sine,
+                                     int32_t *coefficients) {
+    int32_t in[16];
+    switch (log_size) {
+    case 2:
+        for (int i = 0; i < 16; i++) in[i] = residual[i];
+        multiply_4(MATRIX[sine ? 0 : 2], in, TURNED[sine ? 0 : 2], 4, 7, coefficients);
+        break;
+    case 3: forward_size(residual, 3, coefficients); break;
+    case 4: forward_size(residual, 4, coefficients); break;
+    default: forward_size(residual, 5, coefficients);
+    }
+}
+
+/* out = clip(prediction + residual); the former two in rows of `size`. */
+HYBRID_HELPER void add_residual(const int16_t *prediction, const int16_t *residual, int size,
+                                int16_t *out, ptrdiff_t stride) {
+    for (int y = 0; y < size; y++)
+        for (int x = 0; x < size; x++)
+            out[y * stride + x] =
+                (int16_t)clip_pixel(prediction[y * size + x] + residual[y * size + x]);
+}
+
+#endif
