@@ -44,7 +44,7 @@ class FrameEncoder(Protocol):
     """Codes the base layer of one slice's frames as a whole, on a device."""
 
     def encode(self, samples: NDArray[Any], key: bool) -> tuple[bytes, NDArray[Any]]:
-        """Return what `edge_codec.base.vqvae.VqvaeCoder.encode` returns.
+        """Return what `edge_codec.base.layer.BaseCoder.encode` returns.
 
         Raises
         ------

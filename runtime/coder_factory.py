@@ -3,7 +3,8 @@
 One worker alone codes a frame on several threads: the bands of its residual layer, the parts of
 its networks. Streams share these threads and the loaded models, since only one of them is coded at
 a time; where each had its own, they would fight for the cores. Several workers code as many frames
-at a time, each on the worker's thread alone, and with a model of its own.
+at a time, each on the worker's thread alone, and with a model of its own. Models without networks
+belong to one segment of a stream each.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edge_codec.base.vqvae import VqvaeModel
+from edge_codec.base.layer import BaseModel
 from edge_codec.bitstream.live import Policy
 from edge_codec.bitstream.packet import Packet
 from edge_codec.codec import Encoder, Resume
@@ -23,10 +24,10 @@ from edge_codec.engine import Mapper, Mark
 from edge_codec.runtime.band_threads import BandThreads
 from edge_codec.runtime.live_coder import FrameCoder, MakeCoder
 from edge_codec.runtime.live_options import LiveOptions
-from edge_codec.runtime.models import load_model
+from edge_codec.runtime.models import is_shared, load_model
 from edge_codec.runtime.pick import default_threads
 from edge_codec.runtime.warm_up import WarmTimes, warm_up
-from edge_codec.spec import ModelId, StreamSpec
+from edge_codec.spec import Effort, ModelId, StreamSpec
 
 MAX_WARM = 256  # kinds of streams remembered: a server meets new ones for ever
 
@@ -82,7 +83,7 @@ class CoderFactory:
         self._workers = workers
         self._lock = threading.Lock()
         self._mappers: dict[int, BandThreads] = {}
-        self._models: dict[tuple[Any, ...], tuple[VqvaeModel | None, threading.Lock]] = {}
+        self._models: dict[tuple[Any, ...], tuple[BaseModel | None, threading.Lock]] = {}
         self._warm: dict[tuple[Any, ...], WarmTimes] = {}
 
     def prepare(self, options: LiveOptions) -> MakeCoder:
@@ -101,6 +102,9 @@ class CoderFactory:
             model, lock = self._model(options, threads)
 
         def make_coder(spec: StreamSpec, mark: Mark, resume: Resume | None = None) -> FrameCoder:
+            if not is_shared(options.model):
+                own = load_model(options.model, rate=options.rate, effort=Effort.FAST)
+                return Encoder(spec, own, mapper, mark, resume)
             coder = Encoder(spec, model, mapper, mark, resume)
             return coder if model is None else _OneAtATime(coder, lock)
 
@@ -134,10 +138,10 @@ class CoderFactory:
             self._mappers[threads] = BandThreads(threads)
         return self._mappers[threads]
 
-    def _model(
-        self, options: LiveOptions, threads: int
-    ) -> tuple[VqvaeModel | None, threading.Lock]:
-        if options.model is ModelId.NONE:
+    def _model(self, options: LiveOptions, threads: int) -> tuple[BaseModel | None, threading.Lock]:
+        if not is_shared(options.model):
+            load_model(options.model, rate=options.rate)  # what it lacks is found out at once
+        if options.model is ModelId.NONE or not is_shared(options.model):
             return None, self._lock
         key = (options.model, options.backend, threads)
         if self._workers == 1 and key in self._models:

@@ -21,11 +21,10 @@ from edge_codec.engine import Mapper
 from edge_codec.errors import BitstreamError, FrameError, SourceError, SpecError
 from edge_codec.io import FrameSink, FrameSource, open_sink, open_source
 from edge_codec.io.atomic import atomic_file
-from edge_codec.io.statistics import scan
-from edge_codec.manifest import load_manifest
-from edge_codec.noise import NoiseMeter, allowed_variance, bound_of
+from edge_codec.runtime.base_rate import BaseRate
+from edge_codec.runtime.coding_order import Ahead, in_coding_order
 from edge_codec.runtime.memory_sink import MemorySink
-from edge_codec.runtime.models import check_hashes, load_model, warm_up
+from edge_codec.runtime.models import check_hashes, load_model, warm_up, with_model_data
 from edge_codec.runtime.options import (
     CompressOptions,
     DecompressOptions,
@@ -34,20 +33,14 @@ from edge_codec.runtime.options import (
     parse_model,
 )
 from edge_codec.runtime.pick import default_threads
+from edge_codec.runtime.progress import Progress, silent
 from edge_codec.runtime.shared import share
-from edge_codec.spec import MAX_SNR_LOSS_PERCENT, CineInfo, ModelId, SampleFormat, StreamSpec
+from edge_codec.runtime.stream_spec import make_spec
+from edge_codec.runtime.target_psnr import BaseError, find_quality
+from edge_codec.spec import StreamSpec
 
 SOURCE_SUFFIXES = (".nii", ".nii.gz", ".npy", ".h5", ".dcm")
 MAX_FILL = 1000  # missing frames that recovery fills in, for each frame that is there
-
-# Wraps an iterable of frames: (items, number or None, what is done) -> the same items.
-Progress = Callable[[Iterable[Any], "int | None", str], Iterable[Any]]
-
-
-def silent(items: Iterable[Any], total: int | None, what: str) -> Iterable[Any]:
-    """Show no progress."""
-    del total, what
-    return items
 
 
 def band_mapper(threads: int | None = None) -> Mapper:
@@ -58,64 +51,31 @@ def band_mapper(threads: int | None = None) -> Mapper:
     return share(count)
 
 
-def make_spec(source: FrameSource, options: CompressOptions, progress: Progress) -> StreamSpec:
-    """Read a source once for its value range and describe its stream."""
-    info = source.info
-    _check_options(info, options)
-    max_error, percent = options.max_error, options.snr_loss_percent
-    noise, sigma = NoiseMeter(), 0.0
-    values = scan(source, progress, None if percent is None else noise.add)
-    if percent is not None:
-        sigma = noise.sigma()
-        max_error = bound_of(allowed_variance(sigma, percent))
-    hashes = () if options.model is ModelId.NONE else load_manifest(options.model).decoding_hashes()
-    return StreamSpec(
-        info,
-        low=values.low,
-        high=values.high,
-        model=options.model,
-        model_hashes=hashes,
-        max_error=max_error,
-        key_interval=options.key_interval,
-        effort=options.effort,
-        noise_sigma=sigma,
-        snr_loss_percent=percent or 0.0,
-        window_low=values.p001,
-        window_high=max(values.p999, values.p001 + 1),
-    )
-
-
-def _check_options(info: CineInfo, options: CompressOptions) -> None:
-    """Refuse promises that exclude each other or have no meaning, before the source is read."""
-    percent = options.snr_loss_percent
-    if percent is not None and not 0 < percent <= MAX_SNR_LOSS_PERCENT:
-        raise SpecError(
-            f"a loss of {percent} % of the signal-to-noise ratio is no promise; use more than 0 "
-            f"and at most {MAX_SNR_LOSS_PERCENT:.0f}"
-        )
-    if percent is not None and options.max_error != 0:
-        raise SpecError("snr_loss_percent sets max_error itself; leave max_error at 0")
-    if info.sample_format is SampleFormat.FLOAT32_ORDERED and (
-        percent is not None or options.max_error != 0
-    ):
-        raise SpecError(
-            "the voxels are floats that no integers stand for, so an error in stored units has no "
-            "meaning; use --lossless, or store scaled integers"
-        )
-
-
 def encode_stream(
     source: FrameSource, file: BinaryIO, options: CompressOptions, progress: Progress = silent
 ) -> TransferReport:
     """Write a source as a stream into an open file."""
     spec = make_spec(source, options, progress)
-    model = load_model(spec.model, backend=options.backend, threads=options.threads)
+    mapper, rate, quality = band_mapper(options.threads), options.rate, None
+    if options.psnr_db is not None:
+        quality = _quality_for(options.psnr_db, source, spec, mapper, progress)
+        rate = BaseRate(quality)
+    spec = with_model_data(spec, rate)
+    report = TransferReport(spec, quality=quality)
+    model = load_model(
+        spec.model,
+        backend=options.backend,
+        threads=options.threads,
+        rate=rate,
+        effort=spec.effort,
+    )
     warm_up(model, spec)
-    encoder = Encoder(spec, model, band_mapper(options.threads))
-    report = TransferReport(spec)
+    error = BaseError()
+    watch = error.add if spec.max_error is None else None
+    encoder = Encoder(spec, model, mapper, watch=watch)
     writer = StreamWriter(file, spec)
     total = _count(spec)
-    for frame in progress(source.frames(), total, "compress"):
+    for frame in progress(in_coding_order(source.frames(), spec), total, "compress"):
         metadata = b""
         if frame.metadata:
             metadata = pack_metadata(frame.metadata, spec.info.source.data)
@@ -130,7 +90,25 @@ def encode_stream(
         raise FrameError(f"source gave {report.frames} frames, its header says {total}")
     writer.close()
     report.stream_bytes = writer.offset
+    report.base_psnr_db = error.psnr_db(spec.high)
     return report
+
+
+def _quality_for(
+    psnr_db: float, source: FrameSource, spec: StreamSpec, mapper: Mapper, progress: Progress
+) -> int:
+    """Code the source until the least quality is found that reaches a PSNR."""
+
+    def measure(quality: int) -> float | None:
+        error, rate = BaseError(), BaseRate(quality)
+        model = load_model(spec.model, rate=rate, effort=spec.effort)
+        encoder = Encoder(with_model_data(spec, rate), model, mapper, watch=error.add)
+        frames = in_coding_order(source.frames(), spec)
+        for frame in progress(frames, _count(spec), f"try quality {quality}"):
+            encoder.push(frame.samples, frame.slice_index)
+        return error.psnr_db(spec.high)
+
+    return find_quality(measure, psnr_db)
 
 
 def decode_stream(
@@ -150,17 +128,23 @@ def decode_stream(
     decoder = Decoder(spec, model, options.preview, band_mapper(options.threads))
     report = TransferReport(spec, stream_bytes=file.seek(0, io.SEEK_END))
     sink = open_target(_of_base(spec) if options.preview else spec)
+
+    def read(slice_index: int, phase_index: int) -> tuple[NDArray[Any], bytes]:
+        place = (slice_index, phase_index)
+        try:
+            return _read(reader, decoder, place, report)
+        except (BitstreamError, FrameError) as error:
+            if not options.recover:
+                raise
+            report.lose(place, error)
+            return np.full(spec.info.frame_shape, spec.low, coded_dtype(spec)), b""
+
+    frames = Ahead(spec, read)
     try:
         places: Iterable[tuple[int, int]] = _places(spec)
-        for place in progress(places, _count(spec), "decompress"):
-            try:
-                frame, metadata = _read(reader, decoder, place, report)
-            except (BitstreamError, FrameError) as error:
-                if not options.recover:
-                    raise
-                report.lose(place, error)
-                frame, metadata = np.full(spec.info.frame_shape, spec.low, coded_dtype(spec)), b""
-            sink.write(place[0], place[1], frame, metadata)
+        for slice_index, phase_index in progress(places, _count(spec), "decompress"):
+            frame, metadata = frames.take(slice_index, phase_index)
+            sink.write(slice_index, phase_index, frame, metadata)
             report.frames += 1
         sink.close()
     except BaseException:
@@ -270,6 +254,10 @@ def compress(
     max_error: int | None = 0,
     snr_loss_percent: float | None = None,
     effort: str = "default",
+    quality: int | None = None,
+    bits_per_frame: float | None = None,
+    psnr_db: float | None = None,
+    archive: bool = False,
 ) -> bytes:
     """Compress a cine in memory.
 
@@ -277,7 +265,7 @@ def compress(
     ----------
     cine : Cine
         The voxels and their geometry.
-    model : {'none', 'vqvae'}
+    model : {'none', 'vqvae', 'dwt-cal', 'video'}
         Model of the base layer.
     max_error : int or None
         Bound in stored units, 0 for lossless, None for the base layer alone.
@@ -285,7 +273,21 @@ def compress(
         Loss of signal-to-noise ratio to allow, above 0 and up to 50, instead of `max_error`: the
         bound is derived from the noise of the cine, and 0 where there is too little of it.
     effort : {'fast', 'default', 'best'}
-        How hard the residual layer works: more is smaller and slower.
+        How hard to work: more is smaller and slower.
+    quality : int, optional
+        Of the base layer of 'dwt-cal' and 'video', 0 to 63, the best.
+    bits_per_frame : float, optional
+        Bits that a frame of that base layer may take on average, instead of a quality.
+    psnr_db : float, optional
+        What that base layer shall reach over the whole cine, instead of a quality, its peak the
+        largest voxel; with `max_error` None.
+    archive : bool
+        Code the heart cycle of 'dwt-cal' as a hierarchy, which is smaller, and cannot be live.
+
+    Raises
+    ------
+    SpecError, FrameError, EngineError
+        If the options exclude each other, or the voxels or the model do not fit.
     """
     file = io.BytesIO()
     options = CompressOptions(
@@ -293,6 +295,9 @@ def compress(
         max_error,
         effort=parse_effort(effort),
         snr_loss_percent=snr_loss_percent,
+        rate=BaseRate(quality, bits_per_frame),
+        psnr_db=psnr_db,
+        archive=archive,
     )
     encode_stream(cine, file, options)
     return file.getvalue()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_codec.bitstream.live import LiveNote
 from edge_codec.bitstream.packet import LayerId, Packet
-from edge_codec.codec import CHECK, Resume
+from edge_codec.codec import RESIDUAL_CHECK, Resume
 from edge_codec.engine import Mark
 from edge_codec.residual import count_fast
 from edge_codec.runtime.clock import Clock
@@ -283,7 +283,7 @@ class LiveCoder:
         event.key = packet.key
         residual = packet.layers.get(LayerId.RESIDUAL)
         if residual is not None:
-            payload = residual[CHECK.size :]
+            payload = residual[RESIDUAL_CHECK.size :]
             event.fast_bands, event.bands = count_fast(payload, spec.info.rows)
 
     def _pack(

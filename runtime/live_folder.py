@@ -14,8 +14,9 @@ from pathlib import Path
 
 from edge_codec.bitstream.header import MAGIC, header_size, read_exactly, read_header
 from edge_codec.bitstream.index import FOOTER_SIZE, Footer
-from edge_codec.bitstream.order import PacketOrder
-from edge_codec.bitstream.packet import MAX_HEAD, Packet, PacketHead, unpack_head
+from edge_codec.bitstream.order import PacketOrder, layers_due
+from edge_codec.bitstream.packet import MAX_HEAD, LayerId, Packet, PacketHead
+from edge_codec.bitstream.packet_file import read_head
 from edge_codec.errors import BitstreamError, SinkError, SourceError
 from edge_codec.runtime.stream_folder import segment_files, stream_folder
 from edge_codec.spec import StreamSpec
@@ -130,6 +131,7 @@ class _Count:
         self.complete = False
         self.size = -1
         self._offset = 0
+        self._order: PacketOrder | None = None
 
     def follow(self, file: FileIO) -> None:
         size = os.fstat(file.fileno()).st_size
@@ -143,17 +145,21 @@ class _Count:
                 self.spec, self._offset = read_header(file)
             except BitstreamError:
                 return
+            self._order = PacketOrder(self.spec)
         self.complete = _has_footer(file, size)
-        self._walk(file)
+        if self._order is not None:
+            self._walk(file, self.spec, self._order)
 
-    def _walk(self, file: FileIO) -> None:
+    def _walk(self, file: FileIO, spec: StreamSpec, order: PacketOrder) -> None:
+        layers = layers_due(spec)
         while self._offset < self.size:
             try:
-                head = _head_at(file, self._offset)
+                head = read_head(file, self._offset, order.follow, layers)
             except BitstreamError:
                 return
             if head.is_index or self._offset + head.size > self.size:
                 return
+            order.pass_by(head)
             self.frames += 1
             self._offset += head.size
 
@@ -177,6 +183,7 @@ class StreamTail:
         self._path = path
         self._spec: StreamSpec | None = None
         self._order: PacketOrder | None = None
+        self._layers: tuple[LayerId, ...] = ()
         self._offset = 0
         self._complete = False
         self._suspect: tuple[int, int] | None = None  # size and time of a file that has no packet
@@ -235,7 +242,7 @@ class StreamTail:
             start = self._offset
             self._complete = False
             while self._offset < size and self._offset - start < max_bytes:
-                head = _head_at(file, self._offset)
+                head = read_head(file, self._offset, order.follow, self._layers)
                 if head.is_index:
                     self._complete = _has_footer(file, size)
                     break
@@ -252,7 +259,7 @@ class StreamTail:
     def _read_header(self, file: FileIO) -> PacketOrder:
         if self._order is None:
             self._spec, self._offset = read_header(file)
-            self._order = PacketOrder(self._spec)
+            self._order, self._layers = PacketOrder(self._spec), layers_due(self._spec)
         return self._order
 
     def _read(self, file: FileIO, head: PacketHead, order: PacketOrder) -> Packet:
@@ -287,11 +294,6 @@ class StreamTail:
             return os.fstat(file.fileno()).st_size < header_size(begin)
         except BitstreamError:
             return False
-
-
-def _head_at(file: FileIO, offset: int) -> PacketHead:
-    file.seek(offset)
-    return unpack_head(read_exactly(file, MAX_HEAD))
 
 
 def _has_footer(file: FileIO, size: int) -> bool:

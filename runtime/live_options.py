@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edge_codec.bitstream.live import Policy
 from edge_codec.errors import SpecError
+from edge_codec.runtime.base_rate import USUAL, BaseRate
 from edge_codec.spec import MAX_KEY_INTERVAL, MAX_PHASES, MAX_SLICES, Effort, ModelId
 
 MAX_QUEUE_FRAMES = 4096
@@ -24,7 +25,8 @@ class LiveOptions:
     max_error : int or None
         Bound in stored units, 0 for lossless, None for the base layer alone.
     effort : Effort
-        How hard the residual layer works while there is time.
+        How hard the residual layer works while there is time. The base layer of `DWT_CAL` is
+        always searched for as `FAST` does: its time cannot be cut short.
     key_interval : int
         Phases from one key frame to the next.
     backend, threads
@@ -38,6 +40,8 @@ class LiveOptions:
     n_slices, n_phases : int
         Of the stream's header; `n_phases` 0 where nobody knows it. A promised number of phases
         must come: a segment that ends before is left as a cut one.
+    rate : BaseRate
+        How good or how large the base layer shall be.
 
     Raises
     ------
@@ -56,6 +60,7 @@ class LiveOptions:
     queue_frames: int = 8
     n_slices: int = 1
     n_phases: int = 0
+    rate: BaseRate = USUAL
 
     def __post_init__(self) -> None:
         """Refuse what cannot be kept."""
@@ -77,6 +82,7 @@ class LiveOptions:
             )
         if self.max_error is None and self.model is ModelId.NONE:
             raise SpecError("model 'none' without a residual layer codes nothing; set max_error")
+        self.rate.check(self.model)
 
     @property
     def budget_ns(self) -> int:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_codec.io.statistics import Histogram
-from edge_codec.manifest import load_manifest
 from edge_codec.runtime.live_frame import LiveFrame
 from edge_codec.runtime.live_options import LiveOptions
-from edge_codec.spec import CineInfo, ModelId, StreamSpec
+from edge_codec.runtime.models import decoding_hashes, with_model_data
+from edge_codec.spec import CineInfo, StreamSpec
 
 MAX_SPAN = (1 << 32) - 1
 LEAST_HIGH = 255  # a first frame may be empty
@@ -48,6 +48,8 @@ def make_segment_spec(
     ------
     SpecError
         If the stream cannot hold the frame.
+    EngineError
+        If the model cannot code frames of its size.
     """
     info = _make_info(frame, options, geometry, first=before is None)
     low, high = bounds_with_room(frame)
@@ -56,19 +58,19 @@ def make_segment_spec(
     if high - low > MAX_SPAN:
         low, high = _widest_bounds(frame)
     window_low, window_high = _window(frame.samples)
-    hashes = () if options.model is ModelId.NONE else load_manifest(options.model).decoding_hashes()
-    return StreamSpec(
+    spec = StreamSpec(
         info,
         low=low,
         high=high,
         model=options.model,
-        model_hashes=hashes,
+        model_hashes=decoding_hashes(options.model),
         max_error=options.max_error,
         key_interval=options.key_interval,
         effort=options.effort,
         window_low=window_low,
         window_high=window_high,
     )
+    return with_model_data(spec, options.rate)
 
 
 def bounds_with_room(frame: LiveFrame) -> tuple[int, int]:

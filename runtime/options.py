@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from edge_codec.errors import SpecError
+from edge_codec.runtime.base_rate import USUAL, BaseRate, check_rated
 from edge_codec.spec import Effort, ModelId, StreamSpec
 
 
@@ -18,10 +20,12 @@ class CompressOptions:
         Model of the base layer.
     max_error : int or None
         Bound in stored units, 0 for lossless, None for the base layer alone.
-    key_interval : int
-        Phases from one key frame to the next.
+    key_interval : int, optional
+        Phases from one key frame to the next; 32 without it, and in an archive the whole cycle, up
+        to 64.
     effort : Effort
-        How hard the residual layer works: more is smaller and slower.
+        How hard the residual layer works, and the search of a base layer: more is smaller and
+        slower.
     snr_loss_percent : float, optional
         Loss of signal-to-noise ratio to allow, above 0 and up to 50: takes the place of
         `max_error`, which is then derived from the noise of the exam (`edge_codec.noise`).
@@ -31,17 +35,54 @@ class CompressOptions:
         DICOM SeriesInstanceUID, where a folder holds several.
     force : bool
         Overwrite the target.
+    rate : BaseRate
+        How good or how large the base layer shall be.
+    psnr_db : float, optional
+        Signal-to-noise ratio that the base layer shall reach over the whole exam, its peak the
+        exam's maximum; the least quality that does is searched for. Without a residual layer.
+    archive : bool
+        Code each heart cycle as a hierarchy: smaller, and its frames depend on later ones.
+
+    Raises
+    ------
+    SpecError
+        If choices exclude each other, or the model does not offer them.
     """
 
     model: ModelId = ModelId.NONE
     max_error: int | None = 0
-    key_interval: int = 32
+    key_interval: int | None = None
     effort: Effort = Effort.DEFAULT
     snr_loss_percent: float | None = None
     backend: str = "auto"
     threads: int | None = None
     series: str | None = None
     force: bool = False
+    rate: BaseRate = USUAL
+    psnr_db: float | None = None
+    archive: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense together."""
+        self.rate.check(self.model)
+        if self.archive and self.model is not ModelId.DWT_CAL:
+            raise SpecError(
+                f"model '{self.model.label}' has no archive order; use model dwt-cal for it"
+            )
+        if self.psnr_db is not None:
+            self._check_target(self.psnr_db)
+
+    def _check_target(self, psnr_db: float) -> None:
+        check_rated(self.model)
+        if self.rate != USUAL:
+            raise SpecError("a target PSNR sets the quality itself; give no other rate with it")
+        if self.max_error is not None or self.snr_loss_percent is not None:
+            raise SpecError(
+                "a target PSNR is for a base layer alone; leave out lossless, max_error and "
+                "snr_loss, or the target"
+            )
+        if not 0 < psnr_db < math.inf:
+            raise SpecError(f"a target PSNR of {psnr_db} dB; use a positive number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +126,11 @@ class TransferReport:
         (slice, phase) of frames that a damaged stream no longer holds.
     damage : list of str
         What was found wrong.
+    base_psnr_db : float, optional
+        Of the base layer over the whole exam, its peak the exam's maximum, where it was coded and
+        nothing else is promised.
+    quality : int, optional
+        Quality that was chosen for a target PSNR.
     """
 
     spec: StreamSpec
@@ -93,6 +139,8 @@ class TransferReport:
     frame_ms: list[float] = field(default_factory=list)
     missing: list[tuple[int, int]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    base_psnr_db: float | None = None
+    quality: int | None = None
 
     def lose(self, place: tuple[int, int], error: Exception) -> None:
         """Note that a frame is lost, and why."""
@@ -134,8 +182,8 @@ def parse_model(name: str) -> ModelId:
     SpecError
         If there is no such model.
     """
-    try:
-        return ModelId[str(name).upper()]
-    except KeyError:
-        known = ", ".join(model.name.lower() for model in ModelId)
-        raise SpecError(f"model '{name}' is unknown; use one of {known}") from None
+    for model in ModelId:
+        if model.label == str(name).lower():
+            return model
+    known = ", ".join(model.label for model in ModelId)
+    raise SpecError(f"model '{name}' is unknown; use one of {known}")

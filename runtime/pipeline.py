@@ -24,7 +24,6 @@ from types import TracebackType
 import numpy as np
 
 from edge_codec.errors import SpecError, StreamError
-from edge_codec.manifest import load_manifest
 from edge_codec.runtime.clock import Clock
 from edge_codec.runtime.coder_factory import CoderFactory
 from edge_codec.runtime.cut_segment import ResumeFrom, find_cut
@@ -32,8 +31,9 @@ from edge_codec.runtime.dispatch import Dispatch, Listener
 from edge_codec.runtime.live_coder import LiveCoder
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.live_stream import LiveStream
+from edge_codec.runtime.models import decoding_hashes, with_model_data
 from edge_codec.runtime.packet_sink import STREAM_NAME, PacketSink
-from edge_codec.spec import CineInfo, ModelId, StreamSpec
+from edge_codec.spec import CineInfo, StreamSpec
 
 MAX_WORKERS = 256
 USUAL_SIDE = 256  # of frames whose size is not known when a stream is opened
@@ -136,6 +136,11 @@ class Pipeline:
         if not STREAM_NAME.fullmatch(name):
             raise SpecError(
                 f"stream name {name!r}: use 1 to 64 letters, digits, '.', '_', '-', not '.' first"
+            )
+        if spec is not None and spec.archive:
+            raise SpecError(
+                "an archive codes late phases of a heart cycle before early ones and cannot be "
+                "written live; leave archive False, or compress a file"
             )
         options = options if spec is None else _follow(options, spec)
         self._check_free(name)  # before a model is loaded in vain
@@ -263,13 +268,13 @@ def _expected(options: LiveOptions, geometry: CineInfo | None) -> StreamSpec:
     """Describe the stream that will probably come."""
     info = geometry or CineInfo(1, 0, USUAL_SIDE, USUAL_SIDE, np.dtype(np.int16))
     info = replace(info, n_slices=options.n_slices, n_phases=0)
-    hashes = () if options.model is ModelId.NONE else load_manifest(options.model).decoding_hashes()
-    return StreamSpec(
+    spec = StreamSpec(
         info,
         low=0,
         high=1,
         model=options.model,
-        model_hashes=hashes,
+        model_hashes=decoding_hashes(options.model),
         max_error=options.max_error,
         effort=options.effort,
     )
+    return with_model_data(spec, options.rate)

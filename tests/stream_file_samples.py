@@ -40,6 +40,18 @@ def send(sink: FileSink, packets: list[Packet]) -> None:
         sink.send(packet, packet.pack())
 
 
+def bytes_in_file(folder: Path, packets: list[Packet]) -> int:
+    """How many bytes the last packet takes in a file that has the others before it."""
+    (folder / "size").mkdir()
+    sink = FileSink(folder / "size")
+    sink.begin(make_segment())
+    send(sink, packets[:-1])
+    before = sink.path.stat().st_size
+    send(sink, packets[-1:])
+    sink.abort()
+    return sink.path.stat().st_size - before
+
+
 def decoded(path: Path) -> list[np.ndarray]:
     with path.open("rb") as file:
         reader = StreamReader(file, recover=True)

@@ -250,6 +250,7 @@ def test_doctor():
     assert status == ExitStatus.OK
     assert "bits right" in fields["vqvae_on_onnxruntime"]
     assert "decoded right" in fields["native_coders"]
+    assert "decoded right" in fields["dwt_cal"]
 
 
 def test_doctor_finds_wrong_arithmetic(monkeypatch):

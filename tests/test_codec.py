@@ -228,17 +228,17 @@ class TestBrokenOnPurpose:
 
 
 @pytest.mark.parametrize("effort", list(Effort))
-@pytest.mark.parametrize("model", [ModelId.NONE, ModelId.VQVAE])
+@pytest.mark.parametrize("model", [ModelId.NONE, ModelId.VQVAE, ModelId.DWT_CAL])
 def test_a_restarted_encoder_makes_what_a_new_one_would(effort, model, vqvae):
     frames = beating(np.random.default_rng(5), 6, 40, 33)
     spec = spec_for(frames, effort=effort, model=model)
     spec = replace(spec, info=replace(spec.info, n_phases=0, n_slices=2), key_interval=3)
-    network = vqvae if model is ModelId.VQVAE else None
-    used = Encoder(spec, network)
+    loaded = vqvae if model is ModelId.VQVAE else load_model(model, effort=Effort.FAST)
+    used = Encoder(spec, loaded)
     for i, frame in enumerate(frames[::-1]):
         used.push(frame, i % 2)
     used.restart()
-    new = Encoder(spec, network)
+    new = Encoder(spec, loaded)
     for i, frame in enumerate(frames):
         packet = used.push(frame, 1 - i // 5)
         assert packet == new.push(frame, 1 - i // 5)

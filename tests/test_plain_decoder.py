@@ -160,6 +160,25 @@ def live_stream(
     return file.getvalue(), notes
 
 
+@pytest.mark.parametrize("archive", [False, True])
+@pytest.mark.parametrize(("span", "max_error"), [(2000, None), (2000, 3), (200_000, None)])
+def test_hybrid_streams(archive: bool, span: int, max_error: int | None) -> None:
+    heart = np.rint(beating_heart((2, 11, 22, 27), 5, 6.0) * span / 2000).astype(np.int32)
+    info = Cine.from_array(heart).info
+    spec = StreamSpec(
+        info, 0, span, ModelId.DWT_CAL, max_error=max_error, key_interval=8, archive=archive
+    )
+    file = io.BytesIO()
+    encoder = Encoder(spec, load_model(ModelId.DWT_CAL))
+    with StreamWriter(file, spec) as writer:
+        for i in range(2):
+            for turn in range(11):
+                phase = encoder.next_phase(i)
+                key = not archive and turn in (3, 9)
+                writer.write(encoder.push(heart[i, phase], i, key=key))
+    assert_same(file.getvalue())
+
+
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: f"v{path.parent.name}-{path.stem}")
 def test_released_streams(path: Path) -> None:
     assert_same(path.read_bytes())

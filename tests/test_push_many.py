@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edge_codec.base.vqvae import VqvaeModel
 from edge_codec.codec import Decoder, Encoder
 from edge_codec.errors import FrameError
 from edge_codec.runtime.models import load_model
-from edge_codec.spec import CineInfo, ModelId, StreamSpec
+from edge_codec.spec import CineInfo, Effort, ModelId, StreamSpec
 
 SLICES, PHASES = 3, 5
 
@@ -16,6 +17,10 @@ SLICES, PHASES = 3, 5
 @pytest.fixture(scope="module")
 def model():
     return load_model(ModelId.VQVAE, threads=2)
+
+
+def load(model, spec):
+    return model if spec.model is ModelId.VQVAE else load_model(spec.model, effort=Effort.FAST)
 
 
 def make_spec(rows=21, columns=37, **options):
@@ -36,13 +41,15 @@ OPTIONS = {
     "base": {"model": ModelId.VQVAE, "max_error": None},
     "lossless on base": {"model": ModelId.VQVAE, "max_error": 0},
     "bounded": {"max_error": 2},
+    "dwt-cal": {"model": ModelId.DWT_CAL, "max_error": None},
+    "bounded on dwt-cal": {"model": ModelId.DWT_CAL, "max_error": 2},
 }
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_packets_are_those_of_one_after_the_other(model, options):
     spec = make_spec(key_interval=2, **options)
-    loaded = model if spec.model else None
+    loaded = load(model, spec)
     single, many = Encoder(spec, loaded), Encoder(spec, loaded)
     decoder = Decoder(spec, loaded)
     for phase, frames in enumerate(make_frames(spec)):
@@ -111,7 +118,7 @@ def test_a_frame_that_fails_halfway_fails_its_slices(model, monkeypatch):
     spec = make_spec(model=ModelId.VQVAE, max_error=None)
     encoder, frames = Encoder(spec, model), make_frames(spec)[0]
     with monkeypatch.context() as patch:
-        patch.setattr("edge_codec.codec.encoder.encode_frames", lambda *_: 1 // 0)
+        patch.setattr(VqvaeModel, "encode_frames", lambda *_: 1 // 0)
         with pytest.raises(ZeroDivisionError):
             encoder.push_many([(0, frames[0]), (2, frames[2])])
     with pytest.raises(FrameError, match="slice 2 failed"):

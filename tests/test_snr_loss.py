@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import edge_codec
-import edge_codec.codec.encoder
+import edge_codec.codec.encoder_slice
 from edge_codec.bitstream.container import StreamReader
 from edge_codec.codec import Decoder, Encoder
 from edge_codec.errors import FrameError, SpecError
@@ -104,7 +104,7 @@ class WorstCoder:
 @pytest.fixture
 def worst(monkeypatch):
     coder = WorstCoder()
-    monkeypatch.setattr(edge_codec.codec.encoder, "ResidualEncoder", lambda *_: coder)
+    monkeypatch.setattr(edge_codec.codec.encoder_slice, "ResidualEncoder", lambda *_: coder)
     return coder
 
 

@@ -102,7 +102,8 @@ def _compare(
     on_cpu, on_gpu = VqvaeCoder(cpu, spec), gpu.coder(spec)
     for phase in range(count):
         frame = _frame(rng, spec, phase)
-        expected, found = (coder.encode(frame, phase % 4 == 0) for coder in (on_cpu, on_gpu))
+        expected = on_cpu.encode(frame, phase, phase % 4 == 0)
+        found = on_gpu.encode(frame, phase % 4 == 0)
         if expected[0] != found[0] or (expected[1] != found[1]).any():
             raise EngineError(f"frame {phase} of {frame.shape} differs between CPU and GPU")
 
@@ -115,9 +116,9 @@ def _time(model: VqvaeModel, spec: StreamSpec, rng: np.random.Generator) -> Iter
     for number in range(WARM_UP + RUNS):
         key = number % KEY_INTERVAL == 0
         start = time.perf_counter()
-        payload, _ = encoder.encode(frames[number % len(frames)], key)
+        payload, _ = encoder.encode(frames[number % len(frames)], number, key)
         middle = time.perf_counter()
-        decoder.decode(payload, key)
+        decoder.decode(payload, number, key)
         end = time.perf_counter()
         times["encode"].append(1e3 * (middle - start))
         times["decode"].append(1e3 * (end - middle))

@@ -46,6 +46,23 @@ class VqvaeModel:
     lookup: CodebookLookup | None = None
     frame_encoder: Callable[[StreamSpec], FrameEncoder] | None = None
 
+    def coder(self, spec: StreamSpec, mapper: Mapper = map) -> VqvaeCoder:
+        """See `edge_codec.base.layer.BaseModel.coder`."""
+        return VqvaeCoder(self, spec, mapper)
+
+    def encode_frames(
+        self,
+        coders: Sequence[VqvaeCoder],
+        samples: Sequence[NDArray[np.uint32]],
+        phases: Sequence[int],
+        keys: Sequence[bool],
+    ) -> list[tuple[bytes, NDArray[np.uint32]]]:
+        """See `edge_codec.base.layer.BaseModel.encode_frames`; networks run once for all."""
+        if len(coders) == 1 or coders[0].is_whole:
+            work = zip(coders, samples, phases, keys, strict=True)
+            return [coder.encode(frame, phase, key) for coder, frame, phase, key in work]
+        return _encode_together(coders, samples, keys)
+
 
 class VqvaeCoder:
     """Codes the base layer of one slice; keeps the previous frame's tokens as context.
@@ -73,23 +90,16 @@ class VqvaeCoder:
         self._codes: NDArray[np.uint8] | None = None
         self._base: NDArray[np.uint32] | None = None
 
-    def encode(self, samples: NDArray[np.uint32], key: bool) -> tuple[bytes, NDArray[np.uint32]]:
-        """Code one frame.
+    @property
+    def is_whole(self) -> bool:
+        """Whether frames are coded as a whole, one by one, instead of in steps."""
+        return self._frame_encoder is not None
 
-        Parameters
-        ----------
-        samples : ndarray, shape (rows, columns), uint32
-            Stored values minus the stream's lower bound.
-        key : bool
-            Whether the frame must be decodable without the previous one.
-
-        Returns
-        -------
-        payload : bytes
-            The coded tokens.
-        base : ndarray, shape (rows, columns), uint32
-            The frame that a decoder makes of them, in memory that the next frame takes again.
-        """
+    def encode(
+        self, samples: NDArray[np.uint32], phase: int, key: bool
+    ) -> tuple[bytes, NDArray[np.uint32]]:
+        """See `edge_codec.base.layer.BaseCoder.encode`; the payload is the coded tokens."""
+        del phase  # a frame is predicted from the one before, whichever that is
         if self._frame_encoder is not None:
             return self._frame_encoder.encode(samples, key)
         tokens = self._analyze(self._normalize(samples)[None, None])
@@ -126,14 +136,9 @@ class VqvaeCoder:
         self._previous = tokens
         return before
 
-    def decode(self, payload: bytes, key: bool) -> NDArray[np.uint32]:
-        """Return the frame, shape (rows, columns), uint32, that `encode` reported.
-
-        Raises
-        ------
-        BitstreamError
-            If the payload is damaged or follows a frame that was not decoded.
-        """
+    def decode(self, payload: bytes, phase: int, key: bool) -> NDArray[np.uint32]:
+        """See `edge_codec.base.layer.BaseCoder.decode`."""
+        del phase
         if not key and self._previous is None:
             raise BitstreamError("a predicted frame came before any key frame of its slice")
         tokens = self._model.tokens.decode(payload, *self._grid, None if key else self._previous)
@@ -154,27 +159,11 @@ class VqvaeCoder:
         return self._base
 
 
-def encode_frames(
+def _encode_together(
     coders: Sequence[VqvaeCoder], frames: Sequence[NDArray[np.uint32]], keys: Sequence[bool]
 ) -> list[tuple[bytes, NDArray[np.uint32]]]:
-    """Code one frame each of several slices of a stream; networks run once for all of them.
-
-    Parameters
-    ----------
-    coders : sequence of VqvaeCoder
-        Of different slices.
-    frames, keys : sequence
-        As `VqvaeCoder.encode` takes them.
-
-    Returns
-    -------
-    list of (bytes, ndarray)
-        What `VqvaeCoder.encode` would return for each.
-    """
+    """Code frames of several slices with one run of each network."""
     first = coders[0]
-    if len(coders) == 1 or first._frame_encoder is not None:
-        work = zip(coders, frames, keys, strict=True)
-        return [coder.encode(frame, key) for coder, frame, key in work]
     codes = [coder._normalize(frame) for coder, frame in zip(coders, frames, strict=True)]
     tokens = first._analyze(np.stack(codes)[:, None])
     pairs = zip(coders, tokens, keys, strict=True)

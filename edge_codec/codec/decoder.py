@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from edge_codec.base.vqvae import VqvaeModel
+from edge_codec.base.layer import BaseModel
 from edge_codec.bitstream.packet import LayerId, Packet
+from edge_codec.bitstream.phases import PhaseOrder
 from edge_codec.codec.samples import (
-    CHECK,
+    BASE_CHECK,
+    RESIDUAL_CHECK,
     base_coder,
     check_open,
     frame_check,
@@ -27,7 +29,7 @@ class _DecoderSlice:
     """Decoding state of one slice."""
 
     def __init__(
-        self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper, preview: bool
+        self, spec: StreamSpec, model: BaseModel | None, mapper: Mapper, preview: bool
     ) -> None:
         self.base = base_coder(spec, model, mapper)
         self.residual: ResidualDecoder | None = None
@@ -37,7 +39,7 @@ class _DecoderSlice:
             self.residual = ResidualDecoder(
                 rows, columns, span, spec.max_error, with_base, mapper, spec.effort
             )
-        self.next_phase: int | None = None
+        self.due: int | None = None  # turn of the next frame
 
 
 class Decoder:
@@ -47,7 +49,7 @@ class Decoder:
     ----------
     spec : StreamSpec
         From the stream's header.
-    model : VqvaeModel, optional
+    model : BaseModel, optional
         Loaded model, where `spec.model` is not `NONE`.
     preview : bool
         Decode the base layer only.
@@ -58,7 +60,7 @@ class Decoder:
     def __init__(
         self,
         spec: StreamSpec,
-        model: VqvaeModel | None = None,
+        model: BaseModel | None = None,
         preview: bool = False,
         mapper: Mapper = map,
     ) -> None:
@@ -68,13 +70,14 @@ class Decoder:
         self._model = model
         self._preview = preview
         self._map = mapper
+        self._order = PhaseOrder(spec)
         self._slices: dict[int, _DecoderSlice] = {}
 
     def push(self, packet: Packet) -> NDArray[Any]:
         """Decode one packet.
 
-        Packets of one slice must come in the order of their phases; decoding may begin or begin
-        again at any key frame.
+        Packets of one slice must come in the order in which they were coded: that of their phases,
+        but in an archive; decoding may begin or begin again at any key frame.
 
         Returns
         -------
@@ -88,58 +91,69 @@ class Decoder:
         EngineError
             If this machine's arithmetic gives another frame than the encoder's did.
         """
-        state = self._state(packet)
+        state, turn = self._state(packet)
         base = None
         if state.base is not None:
-            check, payload = _split(packet, LayerId.BASE)
-            base = state.base.decode(payload, packet.key)
-            _compare(base, check, packet, LayerId.BASE)
+            check, payload = _split(packet, LayerId.BASE, BASE_CHECK)
+            base = state.base.decode(payload, packet.phase_index, packet.key)
+            _compare(frame_check(base) & 0xFFFF, check, packet, LayerId.BASE)
         decoded = base
         if state.residual is not None:
-            check, payload = _split(packet, LayerId.RESIDUAL)
+            check, payload = _split(packet, LayerId.RESIDUAL, RESIDUAL_CHECK)
             decoded = state.residual.decode(payload, base, packet.key)
-            _compare(decoded, check, packet, LayerId.RESIDUAL)
+            _compare(frame_check(decoded), check, packet, LayerId.RESIDUAL)
         if decoded is None:
             raise BitstreamError("the stream has neither a base nor a residual layer")
-        state.next_phase = packet.phase_index + 1
-        if state.next_phase == self.spec.info.n_phases:
+        state.due = turn + 1
+        if state.due == self.spec.info.n_phases:
             del self._slices[packet.slice_index]
         return from_samples(decoded, self.spec)
 
-    def _state(self, packet: Packet) -> _DecoderSlice:
-        """Return the slice's state, and refuse a packet that does not continue it."""
-        if packet.slice_index >= self.spec.info.n_slices:
-            raise BitstreamError(f"packet for slice {packet.slice_index} is outside the stream")
-        if 0 < self.spec.info.n_phases <= packet.phase_index:
-            raise BitstreamError(f"packet for phase {packet.phase_index} is outside the stream")
-        if not packet.key and is_key(self.spec, packet.phase_index):
-            raise BitstreamError(f"phase {packet.phase_index} must be a key frame and is none")
-        state = self._slices.get(packet.slice_index)
+    def _state(self, packet: Packet) -> tuple[_DecoderSlice, int]:
+        """Return the slice's state and the frame's turn; refuse what does not continue it."""
+        self._check_place(packet)
+        state, phase = self._slices.get(packet.slice_index), packet.phase_index
         if packet.key:
             self._slices.pop(packet.slice_index, None)
             check_open(len(self._slices), self.spec, BitstreamError)
             state = _DecoderSlice(self.spec, self._model, self._map, self._preview)
             self._slices[packet.slice_index] = state
-        if state is None or (not packet.key and state.next_phase != packet.phase_index):
+            state.due = phase  # a group begins with its first phase, in an archive too
+        if state is None or state.due is None or self._order.phase_at(state.due) != phase:
             self._slices.pop(packet.slice_index, None)
             raise BitstreamError(
-                f"slice {packet.slice_index} phase {packet.phase_index}: the packet before it is "
+                f"slice {packet.slice_index} phase {phase}: the packet before it is "
                 "missing; decoding can begin again at the next key frame"
             )
-        state.next_phase = None  # until this packet is decoded, nothing can follow it
-        return state
+        turn, state.due = state.due, None  # until this packet is decoded, nothing can follow it
+        return state, turn
+
+    def _check_place(self, packet: Packet) -> None:
+        """Refuse a packet that has no place in the stream."""
+        phase = packet.phase_index
+        if packet.slice_index >= self.spec.info.n_slices:
+            raise BitstreamError(f"packet for slice {packet.slice_index} is outside the stream")
+        if 0 < self.spec.info.n_phases <= phase:
+            raise BitstreamError(f"packet for phase {phase} is outside the stream")
+        if not packet.key and is_key(self.spec, phase):
+            raise BitstreamError(f"phase {phase} must be a key frame and is none")
+        if packet.key and self.spec.archive and not is_key(self.spec, phase):
+            raise BitstreamError(
+                f"phase {phase} is a key frame within a group of {self.spec.key_interval}; in an "
+                "archive a group has one, its first"
+            )
 
 
-def _split(packet: Packet, layer: LayerId) -> tuple[int, bytes]:
-    """Return a layer's checksum and coded payload."""
+def _split(packet: Packet, layer: LayerId, check: struct.Struct) -> tuple[int, bytes]:
+    """Return a layer's check and coded payload."""
     payload = packet.layers.get(layer)
-    if payload is None or len(payload) < CHECK.size:
+    if payload is None or len(payload) < check.size:
         raise BitstreamError(f"packet {packet.sequence} lacks its {layer.name.lower()} layer")
-    return CHECK.unpack_from(payload)[0], payload[CHECK.size :]
+    return check.unpack_from(payload)[0], payload[check.size :]
 
 
-def _compare(frame: NDArray[np.uint32], check: int, packet: Packet, layer: LayerId) -> None:
-    if frame_check(frame) != check:
+def _compare(found: int, check: int, packet: Packet, layer: LayerId) -> None:
+    if found != check:
         raise EngineError(
             f"packet {packet.sequence}, {layer.name.lower()} layer: the decoded frame is not the "
             "one that was encoded; run `edge-codec doctor`, and try `--backend onnxruntime`"

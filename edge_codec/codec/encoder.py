@@ -1,47 +1,29 @@
-"""Frame -> packet: samples -> base layer (tokens) -> residual against the base -> packet."""
+"""Frame -> packet: samples -> base layer -> residual against the base -> packet."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_codec.base.vqvae import VqvaeModel, encode_frames
+from edge_codec.base.layer import BaseModel
 from edge_codec.bitstream.packet import LayerId, Packet
-from edge_codec.codec.samples import CHECK, base_coder, check_open, frame_check, is_key, to_samples
+from edge_codec.bitstream.phases import PhaseOrder
+from edge_codec.codec.encoder_slice import EncoderSlice
+from edge_codec.codec.samples import (
+    BASE_CHECK,
+    RESIDUAL_CHECK,
+    check_open,
+    frame_check,
+    is_key,
+    to_samples,
+)
 from edge_codec.engine import Mapper, Mark, no_mark
-from edge_codec.errors import EngineError, FrameError, SpecError
-from edge_codec.noise import allowed_variance
-from edge_codec.residual import ResidualEncoder
+from edge_codec.errors import FrameError, SpecError
 from edge_codec.spec import StreamSpec
-
-
-class _EncoderSlice:
-    """Encoding state of one slice."""
-
-    def __init__(
-        self, spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper, next_phase: int
-    ) -> None:
-        self.base = base_coder(spec, model, mapper)
-        self.residual: ResidualEncoder | None = None
-        if spec.max_error is not None:
-            span, with_base = spec.high - spec.low, self.base is not None
-            rows, columns = spec.info.frame_shape
-            self.residual = ResidualEncoder(
-                rows, columns, span, spec.max_error, with_base, mapper, spec.effort
-            )
-        self.next_phase = next_phase
-        self.begun = False
-        self.failed = False
-        # Memory that every frame of the slice takes again: new memory costs a fault for each page.
-        self.samples = np.empty(spec.info.frame_shape, np.uint32)
-        self.decoded: NDArray[np.uint32] | None = None
-        if self.residual is not None:
-            self.decoded = np.empty(spec.info.frame_shape, np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +35,8 @@ class Resume:
     sequence : int
         Number of the next packet.
     next_phases : mapping of int to int
-        Phase that the next frame of each slice gets; 0 for a slice that is not there.
+        Phase that the next frame of each slice gets; 0 for a slice that is not there. In an
+        archive, that of a key frame.
     """
 
     sequence: int = 0
@@ -64,8 +47,9 @@ class Resume:
 class _Work:
     """A frame in work: its samples are in its slice's state."""
 
-    state: _EncoderSlice
+    state: EncoderSlice
     slice_index: int
+    phase_index: int
     key: bool
 
 
@@ -76,14 +60,14 @@ _Base = tuple[bytes | None, NDArray[np.uint32] | None]
 class Encoder:
     """Turns the frames of a stream into packets.
 
-    Frames of one slice are pushed in the order of their phases; slices may be interleaved in any
-    way. The encoder counts phases itself.
+    Frames of one slice are pushed in the order of their phases; in an archive, in the order that
+    `next_phase` tells. Slices may be interleaved in any way. The encoder counts phases itself.
 
     Parameters
     ----------
     spec : StreamSpec
         What the stream holds.
-    model : VqvaeModel, optional
+    model : BaseModel, optional
         Loaded model, where `spec.model` is not `NONE`.
     mapper : callable
         How to go over the bands of a frame: `map`, or an executor's for several threads; the bits
@@ -92,6 +76,9 @@ class Encoder:
         Called with the name of each step of a frame as it ends.
     resume : Resume, optional
         Where a stream goes on that was cut off: its next frames become key frames.
+    watch : callable, optional
+        Called with the samples of each frame and the frame that its base layer decodes to, both
+        uint32 and valid during the call only.
 
     Examples
     --------
@@ -108,21 +95,37 @@ class Encoder:
     def __init__(
         self,
         spec: StreamSpec,
-        model: VqvaeModel | None = None,
+        model: BaseModel | None = None,
         mapper: Mapper = map,
         mark: Mark = no_mark,
         resume: Resume | None = None,
+        watch: Callable[[NDArray[np.uint32], NDArray[np.uint32]], None] | None = None,
     ) -> None:
         self.spec = spec
         self._model = model
         self._map = mapper
         self._mark = mark
-        self._slices: dict[int, _EncoderSlice] = {}
+        self._watch = watch
+        self._order = PhaseOrder(spec)
+        self._slices: dict[int, EncoderSlice] = {}
         resume = resume or Resume()
-        self._next_phases = resume.next_phases
+        self._next_phases = _checked(resume.next_phases, spec)
         phases = spec.info.n_phases
         self._finished = {i for i, phase in self._next_phases.items() if phase == phases > 0}
         self._sequence = resume.sequence
+
+    def next_phase(self, slice_index: int = 0) -> int:
+        """Return the phase of the frame that a slice codes next.
+
+        Raises
+        ------
+        FrameError
+            If there is no such slice, or it has all its phases.
+        """
+        self._check_slice(slice_index)
+        state = self._slices.get(slice_index)
+        turn = self._next_phases.get(slice_index, 0) if state is None else state.turn
+        return self._order.phase_at(turn)
 
     def push(
         self,
@@ -144,7 +147,8 @@ class Encoder:
         metadata : bytes
             The packed source header of this frame, kept beside the voxels.
         key : bool
-            Make this a key frame where it need not be one, for a receiver that lost packets.
+            Make this a key frame where it need not be one, for a receiver that lost packets; not
+            possible in an archive.
         give_up_ns : int, optional
             Instant of `time.monotonic_ns` from which on the residual layer does not try for the
             stream's effort any more: what is not finished by then is coded as `fast` does.
@@ -158,7 +162,7 @@ class Encoder:
         ------
         FrameError
             If the frame does not fit the stream, or the slice has all its phases already, or an
-            earlier frame of the slice failed halfway.
+            earlier frame of the slice failed halfway, or it cannot be a key frame.
         """
         work = [self._begin(frame, slice_index, key)]
         self._mark("normalize")
@@ -216,7 +220,7 @@ class Encoder:
         """Begin another stream of the same description.
 
         Packets are numbered from 0 again, and the next frame of each slice is its first, a key
-        frame: they are what a new encoder would make. Its memory is kept, which a new one would
+        frame: they are what a new encoder would make. Most memory is kept, which a new one would
         have to find in pieces.
 
         Raises
@@ -228,25 +232,35 @@ class Encoder:
             if state.failed:
                 raise FrameError(f"an earlier frame of slice {index} failed; begin a new stream")
         for state in self._slices.values():
-            state.next_phase, state.begun = 0, False
+            state.restart(self.spec, self._model, self._map)
         self._next_phases, self._finished, self._sequence = {}, set(), 0
 
     def _begin(self, frame: NDArray[Any], slice_index: int, key: bool) -> _Work:
         """Check a frame and its slice; what fails here harms nothing."""
         state = self._state(slice_index)
+        phase = self._order.phase_at(state.turn)
+        must = not state.begun or is_key(self.spec, phase)
+        if key and self.spec.archive and not must:
+            raise FrameError(
+                f"phase {phase} of an archive cannot be a key frame; its key interval is "
+                f"{self.spec.key_interval}"
+            )
         to_samples(frame, self.spec, state.samples)
-        key = key or not state.begun or is_key(self.spec, state.next_phase)
-        return _Work(state, slice_index, key)
+        return _Work(state, slice_index, phase, key or must)
 
     def _encode_bases(self, work: Sequence[_Work]) -> list[_Base]:
         """Code the base layers of frames of different slices."""
         for job in work:
             job.state.failed = True  # until the frame is whole: its coders may stop in between
         coders = [job.state.base for job in work if job.state.base is not None]
-        if not coders:
+        if not coders or self._model is None:
             return [(None, None)] * len(work)
-        samples, keys = [job.state.samples for job in work], [job.key for job in work]
-        coded = encode_frames(coders, samples, keys)
+        coded = self._model.encode_frames(
+            coders,
+            [job.state.samples for job in work],
+            [job.phase_index for job in work],
+            [job.key for job in work],
+        )
         self._mark("infer")
         return list(coded)
 
@@ -255,31 +269,36 @@ class Encoder:
         state, (payload, base) = work.state, coded
         layers: dict[LayerId, bytes] = {}
         if payload is not None and base is not None:
-            layers[LayerId.BASE] = CHECK.pack(frame_check(base)) + payload
+            layers[LayerId.BASE] = BASE_CHECK.pack(frame_check(base) & 0xFFFF) + payload
+            if self._watch is not None:
+                self._watch(state.samples, base)
         if state.residual is not None:
-            payload, decoded = _encode_residual(state, base, work.key, self.spec, give_up_ns)
-            layers[LayerId.RESIDUAL] = CHECK.pack(frame_check(decoded)) + payload
+            payload, decoded = state.encode_residual(base, work.key, self.spec, give_up_ns)
+            layers[LayerId.RESIDUAL] = RESIDUAL_CHECK.pack(frame_check(decoded)) + payload
             self._mark("code")
         if metadata:
             layers[LayerId.METADATA] = metadata
-        packet = Packet(self._sequence, work.slice_index, state.next_phase, work.key, layers)
+        packet = Packet(self._sequence, work.slice_index, work.phase_index, work.key, layers)
         state.failed = False
         state.begun = True
-        state.next_phase += 1
+        state.turn += 1
         self._sequence += 1
-        if state.next_phase == self.spec.info.n_phases:
+        if state.turn == self.spec.info.n_phases:
             self._finished.add(work.slice_index)
             del self._slices[work.slice_index]
         return packet
 
-    def _state(self, slice_index: int) -> _EncoderSlice:
+    def _check_slice(self, slice_index: int) -> None:
         if not 0 <= slice_index < self.spec.info.n_slices:
             raise FrameError(f"slice {slice_index} of a stream of {self.spec.info.n_slices} slices")
         if slice_index in self._finished:
             raise FrameError(f"slice {slice_index} has all its phases already")
+
+    def _state(self, slice_index: int) -> EncoderSlice:
+        self._check_slice(slice_index)
         if slice_index not in self._slices:
             check_open(len(self._slices), self.spec, SpecError)
-            self._slices[slice_index] = _EncoderSlice(
+            self._slices[slice_index] = EncoderSlice(
                 self.spec, self._model, self._map, self._next_phases.get(slice_index, 0)
             )
         if self._slices[slice_index].failed:
@@ -287,45 +306,12 @@ class Encoder:
         return self._slices[slice_index]
 
 
-def _encode_residual(
-    state: _EncoderSlice,
-    base: NDArray[np.uint32] | None,
-    key: bool,
-    spec: StreamSpec,
-    give_up_ns: int | None,
-) -> tuple[bytes, NDArray[np.uint32]]:
-    """Code a frame with the largest bound that keeps the stream's promises, and prove them.
-
-    That is the stream's bound but for odd frames: the bound was derived for errors that are spread
-    evenly, and those of a frame of few values, say, may all be as large as the bound.
-
-    Raises
-    ------
-    FrameError
-        If any voxel is further off than the bound.
-    """
-    allowed = allowed_variance(spec.noise_sigma, spec.snr_loss_percent)
-    promised, bound = spec.snr_loss_percent > 0, spec.max_error or 0
-    coder, samples = state.residual, state.samples
-    if coder is None:
-        raise EngineError("the stream has no residual layer; this is a defect, report it")
-    while True:
-        payload, decoded = coder.encode(samples, base, key, bound, give_up_ns, state.decoded)
-        variance = _variance_within(bound, samples, decoded)
-        if variance <= allowed or not promised:
-            coder.commit()
-            return payload, decoded
-        # Errors grow about as their bound does. It does not fall below sqrt(allowed): enough.
-        bound = min(bound - 1, int(bound * math.sqrt(allowed / variance)))
-
-
-def _variance_within(bound: int, samples: NDArray[np.uint32], decoded: NDArray[np.uint32]) -> float:
-    """Check each voxel of the frame that a decoder will make; return the mean squared error."""
-    if np.array_equal(samples, decoded):
-        return 0.0
-    error = np.maximum(samples, decoded) - np.minimum(samples, decoded)
-    if int(error.max()) > bound:
-        raise FrameError(
-            f"the coded frame breaks its bound of {bound}; this is a defect, report it"
-        )
-    return float(np.square(error.astype(np.float64)).mean())
+def _checked(next_phases: Mapping[int, int], spec: StreamSpec) -> Mapping[int, int]:
+    """Return where slices go on; in an archive that can only be where a group begins."""
+    for slice_index, phase in next_phases.items():
+        if spec.archive and not is_key(spec, phase) and phase != spec.info.n_phases:
+            raise SpecError(
+                f"slice {slice_index} of an archive cannot go on at phase {phase}: its groups "
+                f"begin at multiples of {spec.key_interval}; write the archive anew"
+            )
+    return next_phases

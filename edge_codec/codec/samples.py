@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_codec.base import _frame
-from edge_codec.base.vqvae import VqvaeCoder, VqvaeModel
+from edge_codec.base.layer import BaseCoder, BaseModel
 from edge_codec.engine import Mapper
 from edge_codec.errors import EdgeCodecError, FrameError, SpecError
 from edge_codec.spec import ModelId, StreamSpec
 
-CHECK = struct.Struct("<I")
+BASE_CHECK = struct.Struct("<H")
+"""The low 16 bits of a frame's check: a base layer may have a hundred bytes, all in all."""
+
+RESIDUAL_CHECK = struct.Struct("<I")
 
 # Voxels of all slices that are in work at once; each takes up to some 200 bytes of state, and each
-# row and column as much as 32 voxels more.
+# row and column as much as so many voxels more: measured on frames of 8x8.
 MAX_OPEN_VOXELS = 1 << 24
-SIDE_COST = 32
+SIDE_COSTS = {ModelId.NONE: 32, ModelId.VQVAE: 32, ModelId.DWT_CAL: 64, ModelId.VIDEO: 160}
 
 
 def frame_check(samples: NDArray[np.uint32]) -> int:
@@ -84,19 +87,24 @@ def coded_dtype(spec: StreamSpec) -> np.dtype[Any]:
     return spec.info.dtype if spec.info.dtype.kind in "iu" else np.dtype(np.int32)
 
 
-def base_coder(spec: StreamSpec, model: VqvaeModel | None, mapper: Mapper) -> VqvaeCoder | None:
+def base_coder(spec: StreamSpec, model: BaseModel | None, mapper: Mapper) -> BaseCoder | None:
     """Return the coder of one slice's base layer, None in a stream without."""
     if spec.model is ModelId.NONE:
         return None
     if model is None:
-        raise SpecError(f"the stream needs model '{spec.model.name.lower()}'; pass it loaded")
-    return VqvaeCoder(model, spec, mapper)
+        raise SpecError(f"the stream needs model '{spec.model.label}'; pass it loaded")
+    return model.coder(spec, mapper)
+
+
+def slice_size(model: ModelId, rows: int, columns: int) -> int:
+    """Return how many voxels a slice in work counts as: those of a frame, and what is beside it."""
+    return (rows + SIDE_COSTS[model]) * (columns + SIDE_COSTS[model])
 
 
 def check_open(n_open: int, spec: StreamSpec, error: type[EdgeCodecError]) -> None:
     """Bound the memory of slices that are in work at once."""
     rows, columns = spec.info.frame_shape
-    size = (rows + SIDE_COST) * (columns + SIDE_COST)
+    size = slice_size(spec.model, rows, columns)
     if n_open and (n_open + 1) * size > MAX_OPEN_VOXELS:
         raise error(
             f"{n_open + 1} slices of {rows}x{columns} voxels in work at once exceed the limit of "

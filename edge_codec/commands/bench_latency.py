@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from edge_codec.commands.compress import positive
+from edge_codec.commands.coding_options import positive
 from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:

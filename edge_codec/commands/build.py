@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_codec.commands.compress import positive
+from edge_codec.commands.coding_options import positive
 from edge_codec.commands.report import add_output_options, progress
 from edge_codec.errors import EngineError
 from edge_codec.exit_status import ExitStatus
@@ -123,8 +123,8 @@ def _networks(model: str) -> dict[str, bytes]:
     from edge_codec.spec import ModelId
 
     chosen = parse_model(model)
-    if chosen is ModelId.NONE:
-        raise EngineError("the model 'none' has no networks; use --model vqvae")
+    if chosen is not ModelId.VQVAE:
+        raise EngineError(f"the model '{chosen.label}' has no networks; use --model vqvae")
     manifest = load_manifest(chosen)
     names = [name for name in manifest.hashes if name.endswith(".onnx")]
     return {Path(name).stem: manifest.read(name) for name in names}

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_codec.commands.compress import positive
+from edge_codec.commands.coding_options import positive
 from edge_codec.commands.report import add_output_options, progress
 from edge_codec.errors import EngineError
 from edge_codec.exit_status import ExitStatus

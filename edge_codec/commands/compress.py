@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_codec.commands.coding_options import (
+    add_model_options,
+    chosen_bound,
+    chosen_rate,
+    positive,
+)
 from edge_codec.commands.report import add_output_options, progress, show
 from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from edge_codec.cli import Console
+    from edge_codec.runtime.options import TransferReport
     from edge_codec.spec import StreamSpec
 
 
@@ -39,11 +47,18 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="like --max-error, with the N that costs at most P percent of the signal-to-noise "
         "ratio, for example --snr-loss 5; the noise is estimated from the source",
     )
+    aim = add_model_options(parser)
+    aim.add_argument(
+        "--psnr",
+        type=float,
+        metavar="DB",
+        help="instead of a quality: the least one whose base layer has this PSNR over the whole "
+        "exam, peak its maximum; for a base layer alone",
+    )
     parser.add_argument(
-        "--model",
-        default="none",
-        metavar="none|vqvae",
-        help="base layer; with a model and no promise, the stream holds the base alone",
+        "--archive",
+        action="store_true",
+        help="code each heart cycle as a hierarchy, for dwt-cal: smaller, and not for live streams",
     )
     parser.add_argument(
         "--effort",
@@ -53,7 +68,10 @@ def register(parser: argparse.ArgumentParser) -> None:
         "read; the promise is the same",
     )
     parser.add_argument(
-        "--key-interval", type=int, default=32, metavar="K", help="phases between key frames"
+        "--key-interval",
+        type=int,
+        metavar="K",
+        help="phases between key frames: 32, and in an archive the whole cycle, up to 64",
     )
     parser.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
     add_run_options(parser)
@@ -70,30 +88,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite the target")
 
 
-def positive(text: str) -> int:
-    """Return a number of at least 1, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
-    return number
-
-
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     """Compress and report."""
     from edge_codec.runtime.files import compress_file
     from edge_codec.runtime.options import CompressOptions, parse_effort, parse_model
 
     model = parse_model(options.model)
-    max_error = options.max_error
-    promised = options.lossless or options.snr_loss is not None
-    if promised or (max_error is None and model.name == "NONE"):
-        max_error = 0
     report = compress_file(
         options.source,
         options.target,
         CompressOptions(
             model=model,
-            max_error=max_error,
+            max_error=0 if options.snr_loss is not None else chosen_bound(options, model),
             key_interval=options.key_interval,
             effort=parse_effort(options.effort),
             snr_loss_percent=options.snr_loss,
@@ -101,22 +107,19 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
             threads=options.threads,
             series=options.series,
             force=options.force,
+            rate=chosen_rate(options),
+            psnr_db=options.psnr,
+            archive=options.archive,
         ),
         progress(options, console),
     )
     spec, info = report.spec, report.spec.info
-    noise = {}
-    if spec.snr_loss_percent:
-        noise = {
-            "max_error": spec.max_error,
-            "snr_loss_percent": spec.snr_loss_percent,
-            "noise_sigma": spec.noise_sigma,
-        }
     fields = {
         "target": str(options.target),
         "slices_phases_rows_columns": [info.n_slices, info.n_phases, *info.frame_shape],
         "promise": promise_text(spec),
-        **noise,
+        **_noise_fields(spec),
+        **_base_fields(report),
         "effort": spec.effort.name.lower(),
         "stream_bytes": report.stream_bytes,
         "bits_per_voxel": report.bits_per_voxel,
@@ -127,6 +130,35 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     }
     show(fields, options, console)
     return ExitStatus.OK
+
+
+def _noise_fields(spec: StreamSpec) -> dict[str, Any]:
+    if not spec.snr_loss_percent:
+        return {}
+    return {
+        "max_error": spec.max_error,
+        "snr_loss_percent": spec.snr_loss_percent,
+        "noise_sigma": spec.noise_sigma,
+    }
+
+
+def _base_fields(report: TransferReport) -> dict[str, Any]:
+    """Return what there is to say of a base layer."""
+    fields: dict[str, Any] = {}
+    if report.spec.model:
+        fields = {"model": report.spec.model.label, "order": order_text(report.spec)}
+    if report.quality is not None:
+        fields["quality"] = report.quality
+    found = report.base_psnr_db
+    if found is not None:
+        shown = found if math.isfinite(found) else "infinite: every voxel is right"
+        fields["psnr_db_of_the_whole_exam_peak_its_maximum"] = shown
+    return fields
+
+
+def order_text(spec: StreamSpec) -> str:
+    """Say in which order the phases of a heart cycle are coded."""
+    return "archive: a hierarchy over the cycle" if spec.archive else "low delay: as acquired"
 
 
 def promise_text(spec: StreamSpec, *, preview: bool = False) -> str:

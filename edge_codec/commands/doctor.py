@@ -20,9 +20,11 @@ from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from edge_codec.cli import Console
+    from edge_codec.spec import ModelId
 
 # What may be missing -> what installs it and what it gives.
 OPTIONAL = {
+    "av": "pip install 'edge-codec[video]': the base layer of model video",
     "openvino": "pip install 'edge-codec[openvino]': another backend for x86-64 CPUs",
     "pylibjpeg": "pip install 'edge-codec[dicom]': compressed DICOM",
     "torch": "pip install 'edge-codec[train]': training and export",
@@ -40,13 +42,15 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     """Look, try the networks on every backend, and print."""
     from edge_codec.runtime.native_backend import levels
     from edge_codec.runtime.pick import available, default_threads
+    from edge_codec.spec import ModelId
 
     fields: dict[str, object] = {
         "edge_codec": __version__,
         "python": sys.version.split()[0],
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "threads_per_frame": default_threads(),
-        "native_coders": _try_native(),
+        "native_coders": _try_native(ModelId.NONE),
+        "dwt_cal": _try_native(ModelId.DWT_CAL),
         "native_engine": f"int8 with {', '.join(levels())}",
     }
     for package in ("numpy", "onnxruntime", "nibabel", "pydicom", *OPTIONAL):
@@ -128,16 +132,21 @@ def _try_backend(backend: str) -> tuple[bool, float]:
     return agrees, 1e3 * float(np.median(times))
 
 
-def _try_native() -> str:
-    """Return how long the C coders take for a frame of noise, after checking what they decode."""
+def _try_native(model: ModelId) -> str:
+    """Return how long the C coders take for two frames, after checking what they decode."""
     from edge_codec.codec import Decoder, Encoder
+    from edge_codec.runtime.models import load_model
+    from edge_codec.runtime.phantom import heart
     from edge_codec.spec import CineInfo, StreamSpec
 
-    frame = np.random.default_rng(0).integers(0, 999, (256, 256)).astype(np.int16)
-    spec = StreamSpec(CineInfo(1, 1, 256, 256, dtype=frame.dtype), low=0, high=999)
+    frames = heart(2, 256, 256, np.dtype(np.int16))
+    info = CineInfo(1, len(frames), 256, 256, dtype=frames.dtype)
+    spec = StreamSpec(info, low=0, high=int(frames.max()), model=model)
     start = time.perf_counter()
-    packet = Encoder(spec).push(frame)
-    milliseconds = 1e3 * (time.perf_counter() - start)
-    if not np.array_equal(Decoder(spec).push(packet), frame):
+    encoder = Encoder(spec, load_model(model))
+    packets = [encoder.push(frame) for frame in frames]
+    milliseconds = 1e3 * (time.perf_counter() - start) / len(frames)
+    decoder = Decoder(spec, load_model(model, decode_only=True))
+    if not all(map(np.array_equal, map(decoder.push, packets), frames)):
         raise EngineError("the native coders do not give back what they coded; reinstall")
     return f"lossless frame of 256x256 in {milliseconds:.1f} ms, decoded right"

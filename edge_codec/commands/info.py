@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_codec.commands.compress import promise_text
+from edge_codec.commands.compress import order_text, promise_text
 from edge_codec.commands.report import show
 from edge_codec.exit_status import ExitStatus
 
@@ -27,16 +27,19 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         return _run_folder(options, console)
     from edge_codec.bitstream.container import StreamReader
     from edge_codec.commands.live_statistics import LiveStatistics
+    from edge_codec.commands.quantizers import Quantizers
 
     layers: dict[str, int] = {}
     frames = key_frames = 0
     with options.source.open("rb") as file:
         reader = StreamReader(file, recover=True)
         live = LiveStatistics(reader.spec.info.rows)
+        quantizers = Quantizers(reader.spec)
         for packet in reader.packets():
             frames += 1
             key_frames += packet.key
             live.add(packet)
+            quantizers.add(packet)
             for layer, payload in packet.layers.items():
                 name = layer.name.lower()
                 layers[name] = layers.get(name, 0) + len(payload)
@@ -57,8 +60,10 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "trigger_time_ms": list(info.trigger_time_ms),
         "rescale_slope_intercept": [info.rescale_slope, info.rescale_intercept],
         "source_format": info.source.kind.name.lower(),
-        "model": spec.model.name.lower(),
+        "model": spec.model.label,
         "model_sha256": [digest.hex() for digest in spec.model_hashes],
+        "order": order_text(spec),
+        **quantizers.fields(),
         "max_error": spec.max_error,
         "promise": promise_text(spec),
         "snr_loss_percent": spec.snr_loss_percent or None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_codec.bitstream.live import LiveNote
 from edge_codec.bitstream.packet import LayerId, Packet
-from edge_codec.codec import CHECK
+from edge_codec.codec import RESIDUAL_CHECK
 from edge_codec.errors import BitstreamError
 from edge_codec.residual import count_fast
 
@@ -70,7 +70,7 @@ class LiveStatistics:
 
     def _add_bands(self, layer: bytes) -> None:
         try:
-            fast, bands = count_fast(layer[CHECK.size :], self._rows)
+            fast, bands = count_fast(layer[RESIDUAL_CHECK.size :], self._rows)
         except BitstreamError:  # no residual layer, or a hostile one: its decoder will say so
             return
         self._counts["fast_bands"] += fast

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_codec.commands.compress import positive
+from edge_codec.commands.coding_options import positive
 from edge_codec.commands.listening import open_access, open_telemetry
 from edge_codec.exit_status import ExitStatus
 

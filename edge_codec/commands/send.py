@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_codec.commands.compress import positive
+from edge_codec.commands.coding_options import positive
 from edge_codec.commands.report import show
 from edge_codec.exit_status import ExitStatus
 

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_codec.commands.compress import positive
+from edge_codec.commands.coding_options import (
+    add_model_options,
+    chosen_bound,
+    chosen_rate,
+    positive,
+)
 from edge_codec.commands.listening import open_access, open_telemetry
 from edge_codec.exit_status import ExitStatus
 
@@ -52,10 +57,7 @@ def _add_coding(parser: argparse.ArgumentParser) -> None:
     promise.add_argument(
         "--max-error", type=int, metavar="N", help="no voxel is off by more than N stored units"
     )
-    parser.add_argument(
-        "--model", default="none", metavar="none|vqvae",
-        help="base layer; with a model and no promise, streams hold the base alone",
-    )  # fmt: skip
+    add_model_options(parser)
     parser.add_argument(
         "--effort", default="default", metavar="fast|default|best",
         help="how hard to work for a small stream while there is time",
@@ -177,17 +179,15 @@ def _live_options(options: argparse.Namespace) -> LiveOptions:
     from edge_codec.runtime.options import parse_effort, parse_model
 
     model = parse_model(options.model)
-    max_error = options.max_error
-    if options.lossless or (max_error is None and model.name == "NONE"):
-        max_error = 0
     return LiveOptions(
         model=model,
-        max_error=max_error,
+        max_error=chosen_bound(options, model),
         effort=parse_effort(options.effort),
         backend=options.backend,
         threads=options.threads,
         policy=parse_policy(options.policy),
         budget_ms=options.budget_ms,
+        rate=chosen_rate(options),
     )
 
 

@@ -11,7 +11,7 @@ from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from edge_codec.cli import Console
-    from edge_codec.runtime.files import Progress
+    from edge_codec.runtime.progress import Progress
 
 
 def register(parser: argparse.ArgumentParser) -> None:

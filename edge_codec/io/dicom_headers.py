@@ -196,7 +196,7 @@ def mark_lossy(dataset: pydicom.Dataset, spec: StreamSpec, ratio: float | None) 
     bound = "no error bound"
     if spec.max_error is not None:
         bound = f"max error {spec.max_error} stored units"
-    text = f"edge-codec: model {spec.model.name.lower()}, {bound}"
+    text = f"edge-codec: model {spec.model.label}, {bound}"
     before = str(dataset.get("DerivationDescription", None) or "")
     dataset.DerivationDescription = f"{before}; {text}"[-_MAX_DESCRIPTION:] if before else text
     dataset.LossyImageCompression = "01"

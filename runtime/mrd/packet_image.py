@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from edge_codec.bitstream.header import pack_header, unpack_header
 from edge_codec.bitstream.packet import Packet
-from edge_codec.codec import SIDE_COST
+from edge_codec.codec import slice_size
 from edge_codec.errors import BitstreamError, ProtocolError
 from edge_codec.io.mrd_image import with_data_type
 from edge_codec.runtime.mrd.limits import Limits
@@ -170,7 +170,7 @@ class PacketImageReceiver:
         if old is not None:
             old.restorer.finish()
             self.incomplete += old.restorer.incomplete
-        size = (rows + SIDE_COST) * (columns + SIDE_COST)
+        size = slice_size(spec.model, rows, columns)
         self._streams[name] = _Stream(number, restorer, size, set())
 
     def _decode(self, stream: _Stream, packet: Packet) -> ImageMessage | None:

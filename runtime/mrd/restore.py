@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_codec.bitstream.metadata import unpack_metadata
 from edge_codec.bitstream.packet import LayerId, Packet
-from edge_codec.codec import SIDE_COST, Decoder
+from edge_codec.codec import Decoder, slice_size
 from edge_codec.errors import BitstreamError
 from edge_codec.io.mrd_frames import join_frames
 from edge_codec.io.mrd_note import Note, unpack_dictionary
@@ -108,7 +108,7 @@ class ImageRestorer:
     def _check(self, note: Note, slice_index: int) -> None:
         limits, (rows, columns) = self._limits, self._spec.info.frame_shape
         self._slices.add(slice_index)
-        size = len(self._slices) * (rows + SIDE_COST) * (columns + SIDE_COST)
+        size = len(self._slices) * slice_size(self._spec.model, rows, columns)
         if size > limits.max_open_voxels:
             raise BitstreamError(
                 f"{len(self._slices)} slices of {rows}x{columns} voxels exceed the limit of "

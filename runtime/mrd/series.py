@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from edge_codec.bitstream.metadata import pack_metadata
-from edge_codec.codec import SIDE_COST
+from edge_codec.codec import slice_size
 from edge_codec.errors import ProtocolError, StreamError
 from edge_codec.io.mrd_frames import ImageFrames
 from edge_codec.io.mrd_image import Form, is_whole
+from edge_codec.runtime.base_rate import USUAL
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.live_stream import LiveStream
 from edge_codec.runtime.mrd.answers import Slot
@@ -280,7 +281,7 @@ class SeriesBook:
     def _open(self, key: _Key, frames: ImageFrames, n_slices: int) -> _Series:
         options = replace(self._options, n_slices=n_slices * frames.n_planes)
         if key.exact:
-            options = replace(options, model=ModelId.NONE, max_error=0)
+            options = replace(options, model=ModelId.NONE, max_error=0, rate=USUAL)
         dictionary = frames.dictionary(self._xml)
         returns = self._make_returns()
         number = self._numbers[key.series] = self._numbers.get(key.series, 0) + 1
@@ -306,7 +307,7 @@ class SeriesBook:
     def _claim(self, frames: ImageFrames) -> None:
         """Take the room that the encoder needs for a slice that is new to it."""
         head = frames.head
-        size = frames.n_planes * (head.y + SIDE_COST) * (head.x + SIDE_COST)
+        size = frames.n_planes * slice_size(self._options.model, head.y, head.x)
         if self._taken + size > self._limits.max_open_voxels or not self._budget.take(size):
             raise ProtocolError(
                 f"{self._taken + size} voxels of all slices in work exceed the limit of "

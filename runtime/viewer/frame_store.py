@@ -1,9 +1,9 @@
 """Decoded frames of one stream at random access, in bounded memory.
 
-Each frame depends on those before it up to a key frame. The decoder of a slice is kept, so that
-playing on costs one frame each, and all frames that a jump has to decode are kept in a cache. That
-may be tens of thousands of frames: one call decodes for `WORK_S` and says how far it came, the next
-goes on from there, and others have their turn in between.
+Each frame depends on those before it up to a key frame, in the order of coding. The decoder of a
+slice is kept, so that playing on costs one frame each, and all frames that a jump has to decode are
+kept in a cache. That may be tens of thousands of frames: one call decodes for `WORK_S` and says how
+far it came, the next goes on from there, and others have their turn in between.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections import OrderedDict
 from enum import Enum
 from typing import Any, NamedTuple
 
-from edge_codec.base.vqvae import VqvaeModel
+from edge_codec.base.layer import BaseModel
+from edge_codec.bitstream.phases import PhaseOrder
 from edge_codec.codec import Decoder
 from edge_codec.engine import Mapper
 from edge_codec.errors import FrameError
@@ -104,12 +105,13 @@ class FrameStore:
         self, index: PacketIndex, backend: str, cache_bytes: int, mapper: Mapper = map
     ) -> None:
         self._index = index
+        self._order = PhaseOrder(index.spec)
         self._backend = backend
         self._lock = threading.Lock()
         self._cache = ByteCache(cache_bytes)
-        self._model: VqvaeModel | None = None
+        self._model: BaseModel | None = None
         self._decoders: dict[Layer, Decoder] = {}
-        self._reached: dict[tuple[Layer, int], int] = {}
+        self._reached: dict[tuple[Layer, int], int] = {}  # turn of the frame decoded last
         self._mapper = mapper
 
     def frame(self, slice_index: int, phase_index: int, layer: Layer) -> bytes | Progress:
@@ -134,20 +136,20 @@ class FrameStore:
         end_s = time.monotonic() + WORK_S
         chain = self._index.chain(slice_index, phase_index)
         decoder = self._decoder(layer)
-        first, place = phase_index - len(chain) + 1, (layer, slice_index)
-        reached = self._reached.get(place, -1)
-        phase = reached + 1 if first <= reached < phase_index else first
+        last, place = self._order.turn_of(phase_index), (layer, slice_index)
+        first, reached = last - len(chain) + 1, self._reached.get(place, -1)
+        turn = reached + 1 if first <= reached < last else first
         while True:
             self._reached.pop(place, None)  # not known where decoding fails
-            frame = decoder.push(self._index.read(chain[phase - first]))
+            frame = decoder.push(self._index.read(chain[turn - first]))
             data = pack_frame(to_voxels(frame, self._index.spec.info))
-            self._cache.put((*place, phase), data)
-            self._reached[place] = phase
-            if phase == phase_index:
+            self._cache.put((*place, self._order.phase_at(turn)), data)
+            self._reached[place] = turn
+            if turn == last:
                 return data
-            phase += 1
+            turn += 1
             if time.monotonic() >= end_s:
-                return Progress(phase - first, len(chain))
+                return Progress(turn - first, len(chain))
 
     def _decoder(self, layer: Layer) -> Decoder:
         spec = self._index.spec

@@ -18,8 +18,10 @@ import numpy as np
 from edge_codec.bitstream.live import LiveNote
 from edge_codec.bitstream.order import PacketOrder
 from edge_codec.bitstream.packet import LayerId, Packet, PacketHead
-from edge_codec.bitstream.packet_file import PacketFile
-from edge_codec.codec import CHECK
+from edge_codec.bitstream.packet_file import PacketFile, always
+from edge_codec.bitstream.phases import PhaseOrder
+from edge_codec.bitstream.short_packet import Place
+from edge_codec.codec import RESIDUAL_CHECK
 from edge_codec.errors import BitstreamError, FrameError, SourceError
 from edge_codec.residual import count_fast
 from edge_codec.spec import Effort, StreamSpec
@@ -32,7 +34,7 @@ FIELDS = (
     "slice", "phase", "key", "base_bytes", "residual_bytes", "other_bytes", "policy", "waited_us",
     "coded_us", "dropped", "clock_jumped", "late", "fast_bands",
 )  # fmt: skip
-ROW = np.dtype([("offset", np.int64), *((name, np.int64) for name in FIELDS)])
+ROW = np.dtype([(name, np.int64) for name in ("offset", "sequence", *FIELDS)])
 
 
 class PacketIndex:
@@ -74,6 +76,7 @@ class PacketIndex:
             raise
         self._lock = threading.Lock()
         self._order = PacketOrder(self._file.spec)
+        self._phases = PhaseOrder(self._file.spec)
         self._offset = self._file.start
         self._searched = 0
         self._rows = np.zeros(64, ROW)
@@ -125,6 +128,8 @@ class PacketIndex:
     def chain(self, slice_index: int, phase_index: int) -> list[int]:
         """Return the numbers of the frames that decoding one takes, from a key frame to itself.
 
+        They have turns one after another, in the order of coding.
+
         Raises
         ------
         FrameError
@@ -132,7 +137,8 @@ class PacketIndex:
         """
         numbers: list[int] = []
         with self._lock:
-            for phase in range(phase_index, -1, -1):
+            for turn in range(self._phases.turn_of(phase_index), -1, -1):
+                phase = self._phases.phase_at(turn)
                 number = self._places.get(slice_index << 32 | phase)
                 if number is None:
                     break
@@ -155,8 +161,10 @@ class PacketIndex:
         """
         with self._lock:
             self._check_open()
-            offset = int(self._rows["offset"][number])
-            head = self._file.head_at(offset)
+            row = self._rows[number]
+            offset = int(row["offset"])
+            place = Place(int(row["sequence"]), int(row["slice"]), int(row["phase"]))
+            head = self._file.head_at(offset, always(place))
             return Packet.from_payload(head, self._file.payload_of(head, offset))
 
     def _check_open(self) -> None:
@@ -179,7 +187,7 @@ class PacketIndex:
         if self.complete or offset >= file.size or file.size == self._searched:
             return False
         try:
-            head = file.head_at(offset)
+            head = file.head_at(offset, self._order.follow)
         except BitstreamError as error:
             self._offset = self._after_damage(offset, str(error))
             return self._offset > offset
@@ -196,7 +204,9 @@ class PacketIndex:
 
     def _after_damage(self, offset: int, what: str) -> int:
         """Return where the next whole packet begins, or `offset` if none does yet."""
-        found = self._file.next_packet(offset + 1, self._file.size)
+        found = self._file.short_after(offset, self._order)
+        if found is None:
+            found = self._file.next_packet(offset + 1, self._file.size)
         if found >= self._file.size:
             self._searched = self._file.size  # not again before the file has grown
             return offset
@@ -225,9 +235,9 @@ class PacketIndex:
             )
             return
         self._order.accept(head)
-        self._append(packet, offset)
+        self._append(packet, offset, head.head_size)
 
-    def _append(self, packet: Packet, offset: int) -> None:
+    def _append(self, packet: Packet, offset: int, head_size: int) -> None:
         number = len(self._places)
         if number == len(self._rows):
             self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
@@ -236,10 +246,11 @@ class PacketIndex:
         place = (packet.slice_index, packet.phase_index, packet.key)
         self._rows[number] = (
             offset,
+            packet.sequence,
             *place,
             base,
             residual,
-            sum(sizes.values()) + packet.head.head_size,
+            sum(sizes.values()) + head_size,
             *self._note(packet, offset),
             self._fast_bands(packet),
         )
@@ -263,7 +274,7 @@ class PacketIndex:
         if payload is None or self.spec.effort is Effort.FAST:
             return 0
         try:
-            return count_fast(payload[CHECK.size :], self.spec.info.rows)[0]
+            return count_fast(payload[RESIDUAL_CHECK.size :], self.spec.info.rows)[0]
         except BitstreamError:  # its decoder will say so
             return 0
 

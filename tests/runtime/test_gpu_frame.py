@@ -75,12 +75,12 @@ def test_frames_are_those_of_the_cpu(size: tuple[int, int], keys: tuple[bool, ..
     coder, expected, decoder = (VqvaeCoder(known, spec) for known in (model, *[cpu_model()] * 2))
     payloads = set()
     for number, (frame, key) in enumerate(zip(frames(spec, len(keys)), keys, strict=True)):
-        payload, base = coder.encode(frame, key)
-        known_payload, known_base = expected.encode(frame, key)
+        payload, base = coder.encode(frame, number, key)
+        known_payload, known_base = expected.encode(frame, number, key)
         assert payload == known_payload
         assert base.dtype == np.uint32
         np.testing.assert_array_equal(base, known_base)
-        np.testing.assert_array_equal(base, decoder.decode(payload, key or number == 0))
+        np.testing.assert_array_equal(base, decoder.decode(payload, number, key or number == 0))
         payloads.add(payload)
     assert len(payloads) == len(keys)
 
@@ -99,7 +99,7 @@ def test_a_frame_of_the_zoo_is_that_of_the_cpu() -> None:
     )
     frame = frames(spec, 1)[0]
     payload, base = coder.encode(frame, True)
-    known_payload, known_base = VqvaeCoder(known, spec).encode(frame, True)
+    known_payload, known_base = VqvaeCoder(known, spec).encode(frame, 0, True)
     assert payload == known_payload
     np.testing.assert_array_equal(base, known_base)
 
@@ -123,7 +123,7 @@ def test_slices_do_not_see_each_other_and_frames_allocate_nothing() -> None:
 
 
 def tokens_of(frame: NDArray[np.uint32], spec: StreamSpec) -> NDArray[np.uint16]:
-    payload, _ = VqvaeCoder(cpu_model(), spec).encode(frame, True)
+    payload, _ = VqvaeCoder(cpu_model(), spec).encode(frame, 0, True)
     rows, columns = (-(-side // 8) for side in spec.info.frame_shape)
     return TokenCoder(token_model()).decode(payload, rows, columns, None)
 

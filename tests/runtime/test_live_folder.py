@@ -66,6 +66,27 @@ def test_tail_gives_every_packet_once_whatever_the_steps_of_writing(path: Path, 
     assert tail.spec == SPEC
 
 
+@pytest.mark.parametrize("step", [1, 31, 1000])
+def test_packets_in_their_short_form_are_followed_and_counted(tmp_path: Path, step: int) -> None:
+    spec = replace(SPEC, info=replace(SPEC.info, n_slices=2), key_interval=4)
+    expected = [
+        Packet(i, i % 2, i // 2, i // 2 % 4 == 0, {LayerId.RESIDUAL: bytes([i]) * 60})
+        for i in range(12)
+    ]
+    file = io.BytesIO()
+    with StreamWriter(file, spec) as writer:
+        sizes = [writer.write(packet) for packet in expected]
+    assert max(sizes[2:8]) < sizes[0]
+    path = tmp_path / "scan" / "0000.ecd"
+    path.parent.mkdir()
+    tail, folder, found = StreamTail(path), LiveFolder(tmp_path), []
+    for at in range(0, len(file.getvalue()), step):
+        append(path, file.getvalue()[at : at + step])
+        found += tail.poll()
+        assert folder.streams()[0].segments[0].frames == len(found)
+    assert found == expected
+
+
 def test_tail_of_a_cut_file_waits(path: Path) -> None:
     data = complete(3)
     for cut in range(len(data)):

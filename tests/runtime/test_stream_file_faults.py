@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from stream_file_samples import (
     assert_frames,
+    bytes_in_file,
     closing_sinks,
     encode,
     make_segment,
@@ -67,7 +68,7 @@ def test_full_disk_at_any_byte_leaves_a_whole_file(
     monkeypatch.setattr(full_disk, "error", error)
     segment = make_segment()
     packets = encode(segment.spec, 3)
-    size = len(packets[2].pack())
+    size = bytes_in_file(tmp_path, packets)
     for room in range(0, size, 7):
         folder = tmp_path / str(room)
         folder.mkdir()

@@ -48,6 +48,7 @@ export function streamFacts() {
     ["model", facts.model],
     ["effort", facts.effort],
     ["key frames", `every ${facts.key_interval} phases`],
+    ["order", facts.archive ? "archive: a hierarchy over the cycle" : "as acquired"],
     ["in the stream", `${rows.length} frames, ${formatBytes(state.file_bytes)}`],
     ["rate", voxels ? `${((8 * state.file_bytes) / voxels).toFixed(2)} bit/voxel` : "—"],
     ["end", state.complete ? "closed" : state.tail_bytes ? `open or cut, ${formatBytes(state.tail_bytes)} after it` : "open or cut"],

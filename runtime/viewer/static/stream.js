@@ -60,6 +60,9 @@ export class Stream {
       this.bySlice.get(row.slice).push(row);
       this.byPlace.set(row.slice * FIELDS_OF_PLACE + row.phase, row);
     }
+    if (this.facts.archive) {
+      for (const rows of this.bySlice.values()) rows.sort((one, other) => one.phase - other.phase);
+    }
     const grown = state.rows.length > 0;
     if (grown) this.lastGrowth = performance.now();
     return { streams: state.streams, grown, more: this.rows.length < state.frames };

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import viewer_samples
+from toy_base import ToyModel
 
 import edge_codec
 from edge_codec.bitstream.packet import LayerId
@@ -120,6 +121,26 @@ def test_base_layer(tmp_path):
         for layer, voxels in ((Layer.BASE, base), (Layer.WHOLE, CINE.voxels)):
             frame = unpack_frame(store.frame(1, 1, layer))
             np.testing.assert_array_equal(frame, voxels[1, 1])
+
+
+def test_an_archive_in_any_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(frame_store, "load_model", lambda *_, **__: ToyModel())
+    pushed = []
+    push = Decoder.push
+    monkeypatch.setattr(
+        Decoder, "push", lambda self, packet: pushed.append(packet.sequence) or push(self, packet)
+    )
+    with indexed(tmp_path / "a.ecd", viewer_samples.archive(CINE)[0]) as index:
+        store = FrameStore(index, "auto", 0)
+        for place in np.random.default_rng(2).permutation(PLACES * 2).tolist():
+            frame = unpack_frame(store.frame(*place, Layer.WHOLE))
+            np.testing.assert_array_equal(frame, CINE.voxels[tuple(place)])
+        pushed.clear()
+        kept = FrameStore(index, "auto", 1 << 20)
+        for place in PLACES:  # playing: what comes too early is kept
+            frame = unpack_frame(kept.frame(*place, Layer.WHOLE))
+            np.testing.assert_array_equal(frame, CINE.voxels[place])
+        assert len(pushed) == len(PLACES)
 
 
 def test_the_cache_is_bounded_and_forgets_the_oldest():

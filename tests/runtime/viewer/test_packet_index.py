@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edge_codec.codec import Encoder
 from edge_codec.errors import BitstreamError, EdgeCodecError, FrameError, SourceError
+from edge_codec.group_order import coding_order
 from edge_codec.runtime.viewer import packet_index
 from edge_codec.runtime.viewer.packet_index import FIELDS, PacketIndex
 
@@ -108,6 +109,34 @@ def test_the_chain_begins_at_the_key_frame(opened, tmp_path):
     for place in ((0, viewer_samples.PHASES), (viewer_samples.SLICES, 0)):
         with pytest.raises(FrameError, match="is not in the stream, or is lost"):
             index.chain(*place)
+
+
+def test_the_chain_of_an_archive_is_its_group_in_the_order_of_coding(opened, tmp_path):
+    data, offsets = viewer_samples.archive(CINE)
+    index = opened(tmp_path / "a.ecd", data)
+    assert (len(index), index.complete, index.damage) == (N, True, [])
+    order = coding_order(viewer_samples.PHASES)
+    for turn, phase in enumerate(order):
+        chain = index.chain(1, phase)
+        assert [index.read(number).phase_index for number in chain] == list(order[: turn + 1])
+        assert [index.read(number).slice_index for number in chain] == [1] * len(chain)
+    for number in range(N):  # short forms have shorter heads
+        row = row_of(index, number)
+        total = row["base_bytes"] + row["residual_bytes"] + row["other_bytes"]
+        assert total == offsets[number + 1] - offsets[number]
+
+
+def test_a_damaged_packet_of_an_archive_loses_the_rest_of_its_group(opened, tmp_path):
+    data, offsets = viewer_samples.archive(CINE)
+    damaged = bytearray(data)
+    damaged[offsets[2 * 3 + 1] + 20] ^= 1  # turn 3 of slice 1
+    index = opened(tmp_path / "a.ecd", bytes(damaged))
+    order = coding_order(viewer_samples.PHASES)
+    for turn, phase in enumerate(order):
+        assert len(index.chain(0, phase)) == turn + 1
+        if turn >= 3:
+            with pytest.raises(FrameError, match="is lost"):
+                index.chain(1, phase)
 
 
 def test_a_damaged_packet_loses_its_frame_and_those_that_build_on_it(opened, tmp_path):

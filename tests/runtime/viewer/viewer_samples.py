@@ -6,13 +6,14 @@ import io
 from dataclasses import replace
 
 import numpy as np
+from toy_base import ToyModel
 
 from edge_codec.bitstream.container import StreamWriter
 from edge_codec.bitstream.live import LiveNote, Policy
 from edge_codec.bitstream.packet import LayerId, Packet
 from edge_codec.cine import Cine
 from edge_codec.codec import Encoder
-from edge_codec.spec import StreamSpec
+from edge_codec.spec import ModelId, StreamSpec
 
 SLICES, PHASES, KEY_INTERVAL = 2, 7, 3
 NOTE = LiveNote(Policy.ADAPTIVE, 5, 100, 2000, dropped=3, clock_jumped=True, late=True)
@@ -53,6 +54,18 @@ def closed(cine: Cine, frames: int) -> bytes:
     """Return a closed stream of the first frames, of unknown length."""
     spec, packets = packets_of(cine, 0)
     return _written(spec, packets[:frames])[0]
+
+
+def archive(cine: Cine) -> tuple[bytes, list[int]]:
+    """Return a closed archive over a toy base layer, and the offset of each packet."""
+    spec, _ = packets_of(cine)
+    spec = replace(spec, model=ModelId.DWT_CAL, archive=True, key_interval=PHASES)
+    encoder, packets = Encoder(spec, ToyModel()), []
+    for _ in range(PHASES):
+        for index in range(SLICES):
+            frame = cine.voxels[index, encoder.next_phase(index)]
+            packets.append(encoder.push(frame, index))
+    return _written(spec, packets)
 
 
 def _written(spec: StreamSpec, packets: list[Packet]) -> tuple[bytes, list[int]]:

@@ -1,0 +1,54 @@
+"""What compress and serve ask about the coding of frames, in the same words."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_codec.runtime.base_rate import BaseRate
+    from edge_codec.spec import ModelId
+
+MODELS = "none|vqvae|dwt-cal|video"
+
+
+def positive(text: str) -> int:
+    """Return a number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
+    return number
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Declare the base layer; return the group of what it aims at, for more."""
+    parser.add_argument(
+        "--model", default="none", metavar=MODELS,
+        help="base layer: none, tokens of a network, our video codec, or a standard one (extra "
+        "'video'); with a model and no promise, a stream holds the base alone",
+    )  # fmt: skip
+    aim = parser.add_mutually_exclusive_group()
+    aim.add_argument(
+        "--quality", type=int, metavar="Q",
+        help="of the base layer of dwt-cal and video, 0 to 63, the best",
+    )  # fmt: skip
+    aim.add_argument(
+        "--bits-per-frame", type=float, metavar="N",
+        help="instead of a quality: bits that a frame of that base layer may take on average",
+    )  # fmt: skip
+    return aim
+
+
+def chosen_rate(options: argparse.Namespace) -> BaseRate:
+    """Return what the base layer aims at."""
+    from edge_codec.runtime.base_rate import BaseRate
+
+    return BaseRate(options.quality, options.bits_per_frame)
+
+
+def chosen_bound(options: argparse.Namespace, model: ModelId) -> int | None:
+    """Return the bound of the residual layer; None for a base layer alone."""
+    if options.lossless or (options.max_error is None and not model):
+        return 0
+    bound: int | None = options.max_error
+    return bound

@@ -1,0 +1,74 @@
+"""Between the order of a file's frames and the order in which their slices are coded.
+
+A file has all slices of phase 0, then of phase 1, and so on. So has a stream, but an archive codes
+the phases of a group as a hierarchy: 0, 16, 8, 4, 2, 1, 3, ... of 32. Whoever writes one keeps
+frames until their turn comes, up to half a group of each slice; whoever reads one decodes ahead as
+far as a frame demands, and keeps what comes too early, a frame for each halving of the group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from edge_codec.bitstream.phases import PhaseOrder
+from edge_codec.io import SourceFrame
+from edge_codec.spec import StreamSpec
+
+T = TypeVar("T")
+
+
+def in_coding_order(frames: Iterable[SourceFrame], spec: StreamSpec) -> Iterator[SourceFrame]:
+    """Yield a source's frames in the order in which an `Encoder` of the stream takes them.
+
+    Parameters
+    ----------
+    frames : iterable of SourceFrame
+        In rising order of phases.
+    spec : StreamSpec
+        The stream, its number of phases known.
+
+    Yields
+    ------
+    SourceFrame
+        The next frame of its slice; a frame that never has its turn is left out.
+    """
+    order = PhaseOrder(spec)
+    waiting: dict[tuple[int, int], SourceFrame] = {}
+    turns: dict[int, int] = {}
+    for frame in frames:
+        slice_index = frame.slice_index
+        waiting[slice_index, frame.phase_index] = frame
+        turn = turns.get(slice_index, 0)
+        while found := waiting.pop((slice_index, order.phase_at(turn)), None):
+            turn += 1
+            yield found
+        turns[slice_index] = turn
+
+
+class Ahead(Generic[T]):
+    """Reads the frames of each slice in the order of coding, and hands them out by phase.
+
+    Parameters
+    ----------
+    spec : StreamSpec
+        The stream, its number of phases known.
+    read : callable
+        (slice index, phase index) -> a frame; called once for each, in the order of coding.
+    """
+
+    def __init__(self, spec: StreamSpec, read: Callable[[int, int], T]) -> None:
+        self._order = PhaseOrder(spec)
+        self._read = read
+        self._turns: dict[int, int] = {}
+        self._early: dict[tuple[int, int], T] = {}
+
+    def take(self, slice_index: int, phase_index: int) -> T:
+        """Return a frame, each once; phases of a slice may be asked for in rising order only."""
+        place = (slice_index, phase_index)
+        while place not in self._early:
+            turn = self._turns.get(slice_index, 0)
+            phase = self._order.phase_at(turn)
+            self._turns[slice_index] = turn + 1
+            self._early[slice_index, phase] = self._read(slice_index, phase)
+        return self._early.pop(place)
