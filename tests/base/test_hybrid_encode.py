@@ -61,7 +61,7 @@ def error(frames, decoded):
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
-@pytest.mark.parametrize("quantizer", [30, 60, 127])
+@pytest.mark.parametrize("quantizer", [36, 127])
 @pytest.mark.parametrize("kind", [flat, checkered, noisy, moving])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_decoder_reconstructs_what_the_encoder_did(shape, kind, quantizer, effort):
@@ -73,7 +73,7 @@ def test_decoder_reconstructs_what_the_encoder_did(shape, kind, quantizer, effor
 @pytest.mark.parametrize("effort", EFFORTS)
 @pytest.mark.parametrize("kind", [noisy, moving])
 def test_modules_encode_to_the_same_bits(kind, effort):
-    frames = kind((72, 136))
+    frames = kind((72, 80))
     first, *others = (code(module, frames, 62, effort) for module in MODULES)
     for payloads, decoded in others:
         assert payloads == first[0]
@@ -81,14 +81,14 @@ def test_modules_encode_to_the_same_bits(kind, effort):
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
-@pytest.mark.parametrize("threads", [2, 4])
-def test_threads_change_no_bit(threads, effort):
-    frames = moving((200, 136))
+def test_threads_change_no_bit(effort):
+    frames = moving((200, 72))  # costs follow the contexts, on one thread, in the first three
     alone, _ = code(MODULES[-1], frames, 58, effort)
-    with ThreadPoolExecutor(threads) as pool:
-        together, _ = code(MODULES[-1], frames, 58, effort, pool.map, threads)
-        mapped, _ = code(MODULES[-1], frames, 58, effort, map, threads)
-    assert alone == together == mapped
+    with ThreadPoolExecutor(2) as pool:
+        together, _ = code(MODULES[-1], frames, 58, effort, pool.map, 2)
+        crowded, _ = code(MODULES[-1], frames, 58, effort, pool.map, 16)
+    mapped, _ = code(MODULES[-1], frames, 58, effort, map, 3)
+    assert alone == together == crowded == mapped
 
 
 @functools.cache
