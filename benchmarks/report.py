@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import report_lossy
 from benchmarks.markdown import table
 from benchmarks.report_latency import latency_table
 from benchmarks.report_peers import bounded_table, lossless_table
@@ -77,6 +78,7 @@ def main() -> None:
     rows = load()
     tables = (
         rate_table(rows), time_table(rows), latency_table(), lossless_table(), bounded_table(),
+        *report_lossy.tables(),
     )  # fmt: skip
     print(*tables, sep="\n\n")
 

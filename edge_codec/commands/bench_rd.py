@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_codec.commands.compress import positive
+from edge_codec.bench.extra import installed
+from edge_codec.commands.coding_options import positive
 from edge_codec.commands.report import progress
 from edge_codec.errors import SpecError
 from edge_codec.exit_status import ExitStatus
@@ -46,16 +47,45 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--slices", type=positive, default=1, metavar="K", help="quick look: every K-th slice only"
     )
     parser.add_argument(
+        "--crop", choices=("heart",),
+        help="code the box around the heart only, the same one in every slice and for every codec",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write records, tables and pictures there"
     )
     parser.add_argument(
         "--anchor", metavar="CODEC", help="whose curve bd_rate.md compares with: x265-low-delay"
     )
+    parser.add_argument(
+        "--ranges", type=ranges, metavar="A-B,...", default=None,
+        help="ranges of PSNR in dB to compare over, besides all of it: 34-42,42-50",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="overwrite files in DIR")
+    parser.add_argument(
+        "--resume", action="store_true",
+        help="keep what DIR holds and measure only what it lacks",
+    )  # fmt: skip
     parser.add_argument(
         "--json", action="store_true", help="print JSON lines, each as soon as it is measured"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def ranges(text: str) -> tuple[tuple[float, float], ...]:
+    """Read ranges such as '34-42,42-50'.
+
+    Raises
+    ------
+    ValueError
+        If it names none, or one that does not rise.
+    """
+    found = []
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        found.append((float(low), float(high)))
+        if found[-1][0] >= found[-1][1]:
+            raise ValueError(f"{part} does not rise")
+    return tuple(found)
 
 
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
@@ -68,9 +98,9 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     plan = _plan(options)
     anchor = _anchor(options, plan)
     report = _Report(options, console, _folder(options, plan), anchor)
-    report.keep("run", machine_record(plan))
+    report.start(machine_record(plan))
     status = ExitStatus.OK
-    for case, results in run(plan, progress(options, console, "trial")):
+    for case, results in run(plan, progress(options, console, "trial"), report.records):
         found = report.case(case, results)
         if any(result.status == FAILED for result in found):
             status = ExitStatus.UNVERIFIED
@@ -78,7 +108,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
 
 
 class _Report:
-    """Shows results, each as soon as it is known, and fills the folder after each case."""
+    """Shows results, each as soon as it is known, and fills the folder."""
 
     def __init__(
         self,
@@ -87,44 +117,60 @@ class _Report:
         folder: ResultFolder | None,
         anchor: str,
     ) -> None:
+        from edge_codec.bench.rd.difference import RANGES
+        from edge_codec.bench.rd.records import Records
+
         self._json = options.json
         self._out = console.out
         self._folder = folder
         self._anchor = anchor
-        self._records: list[dict[str, Any]] = []
-        self._measured: list[tuple[Case, list[Result]]] = []
+        self._ranges = options.ranges or RANGES
+        self.records = Records() if folder is None else folder.records
 
-    def keep(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Keep a record, and print it where JSON lines are wanted."""
-        self._records.append({"record": kind, **fields})
-        if self._json:
-            print(json.dumps(self._records[-1]), file=self._out, flush=True)
+    def start(self, machine: Mapping[str, Any]) -> None:
+        """Note what all results of this run depend on."""
+        self.records.start(machine)
+        self._show("run", machine)
 
     def case(self, case: Case, results: Iterable[Result]) -> list[Result]:
-        """Show the results of a case as they come, and return them."""
+        """Show the results of a case as they come, and return them with those known before."""
         from edge_codec.bench.rd.table import case_line, text_table
 
-        self.keep("case", case.describe())
-        found = []
+        fields = case.describe()
+        self.records.add_case(fields)
+        self._show("case", fields)
         for result in results:
-            self.keep("result", result.record())
-            found.append(result)
-        self._measured.append((case, found))
+            self._show("result", self.records.add_result(result))
+            if self._folder is not None:
+                self._folder.write_records()  # a run that is killed goes on from here
+        found = self.records.results(case.name)
         if not self._json:
-            print(case_line(case), text_table(found), sep="\n\n", end="\n\n", file=self._out)
-        if self._folder is not None:
-            self._fill(self._folder, case, found)
+            print(case_line(fields), text_table(found), sep="\n\n", end="\n\n", file=self._out)
+        self._compare(fields, found)
         return found
 
-    def _fill(self, folder: ResultFolder, case: Case, found: list[Result]) -> None:
-        from edge_codec.bench.rd.difference import differences, record
+    def _compare(self, case: Mapping[str, Any], results: list[Result]) -> None:
+        """Show the differences of a case, and bring the folder up to date."""
+        if not installed("scipy"):
+            return
+        from edge_codec.bench.rd.difference import differences, markdown
 
-        for codec, item in differences(found, self._anchor).items():
-            self.keep("difference", record(case.name, codec, self._anchor, item))
-        folder.write_pictures(case, found)
-        folder.write_records(self._records)
-        folder.write_tables(self._measured, self._records[0])
-        folder.write_differences(self._measured, self._anchor)
+        found = differences(results, self._anchor, self._ranges)
+        for item in found:
+            self._show("difference", item.record(case["case"], self._anchor))
+        if found and not self._json:
+            heading = f"BD-rate against {self._anchor}"
+            print(heading, markdown(found, self._anchor), sep="\n\n", end="\n\n", file=self._out)
+        if self._folder is not None:
+            self._folder.write_pictures(case, self._anchor)
+            self._folder.write_tables()
+            self._folder.write_differences(self._anchor, self._ranges)
+            self._folder.write_records()
+
+    def _show(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Print a record where JSON lines are wanted."""
+        if self._json:
+            print(json.dumps({"record": kind, **fields}), file=self._out, flush=True)
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -148,6 +194,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         options.threads,
         options.phases,
         options.slices,
+        options.crop is not None,
     )
 
 
@@ -162,16 +209,17 @@ def _anchor(options: argparse.Namespace, plan: Plan) -> str:
 
 def _folder(options: argparse.Namespace, plan: Plan) -> ResultFolder | None:
     if options.out is None:
+        if options.resume:
+            raise SpecError("--resume goes on with a folder; name it with --out")
         return None
     from edge_codec.bench.extra import require
     from edge_codec.bench.rd.folder import ResultFolder
 
     require(("matplotlib", "scipy"), "bench rd --out")
-    return ResultFolder(options.out, plan.names(), force=options.force)
+    return ResultFolder(options.out, plan.names(), force=options.force, resume=options.resume)
 
 
 def _list(options: argparse.Namespace, console: Console) -> ExitStatus:
-    from edge_codec.bench.extra import installed
     from edge_codec.bench.rd.codecs import all_codecs
 
     for codec in all_codecs().values():
@@ -181,5 +229,5 @@ def _list(options: argparse.Namespace, console: Console) -> ExitStatus:
             print(json.dumps(fields), file=console.out)
             continue
         advice = "; missing, pip install 'edge-codec[bench]'" if missing else ""
-        print(f"{codec.name:<24}{codec.summary}{advice}", file=console.out)
+        print(f"{codec.name:<28}{codec.summary}{advice}", file=console.out)
     return ExitStatus.OK

@@ -16,6 +16,7 @@ from edge_codec.errors import SpecError
 
 Curve = list[tuple[float, float]]
 
+EVERYWHERE = (-math.inf, math.inf)
 MIN_POINTS = 3
 MIN_OVERLAP_DB = 2.0
 MIN_OVERLAP_RATIO = 2.0  # of the highest to the lowest common rate
@@ -47,7 +48,9 @@ class Bjontegaard:
 
 
 def bjontegaard(
-    anchor: Iterable[tuple[float, float]], test: Iterable[tuple[float, float]]
+    anchor: Iterable[tuple[float, float]],
+    test: Iterable[tuple[float, float]],
+    within: tuple[float, float] = EVERYWHERE,
 ) -> Bjontegaard:
     """Compare a curve with an anchor.
 
@@ -57,6 +60,9 @@ def bjontegaard(
         (rate in bits per voxel, quality in dB) of each setting, in any order. Points without loss
         (infinite quality) lie on no curve and are left out, and so are points that another one of
         the same curve beats in rate and quality both.
+    within : (float, float)
+        Compare by quality within these bounds in dB only; `psnr_db` is then None, since bounds of
+        quality are none of rate.
 
     Raises
     ------
@@ -73,12 +79,13 @@ def bjontegaard(
     if min(len(first), len(second)) < MIN_POINTS:
         return Bjontegaard(None, None, None, None)
     rate_percent = psnr_db = None
-    qualities = _common([quality for _, quality in first], [quality for _, quality in second])
+    covered = _common([quality for _, quality in first], [quality for _, quality in second])
+    qualities = None if covered is None else _common(list(covered), list(within))
     if qualities is not None and qualities[1] - qualities[0] >= MIN_OVERLAP_DB:
         mean = _mean_difference(_rate_of_quality(first), _rate_of_quality(second), *qualities)
         rate_percent = 100 * math.expm1(mean)
     rates = _common([rate for rate, _ in first], [rate for rate, _ in second])
-    if rates is not None and rates[1] >= MIN_OVERLAP_RATIO * rates[0]:
+    if within == EVERYWHERE and rates is not None and rates[1] >= MIN_OVERLAP_RATIO * rates[0]:
         bounds = math.log(rates[0]), math.log(rates[1])
         psnr_db = _mean_difference(_quality_of_rate(first), _quality_of_rate(second), *bounds)
     return Bjontegaard(
@@ -87,6 +94,20 @@ def bjontegaard(
         psnr_db,
         None if psnr_db is None else rates,
     )
+
+
+def quality_at(curve: Iterable[tuple[float, float]], rate: float) -> float | None:
+    """Return the quality that a curve reaches at a rate; None outside of what it covers.
+
+    Interpolated as in `bjontegaard`: PCHIP in logarithmic rate.
+    """
+    return _interpolated(_quality_of_rate(front(curve)), math.log(rate))
+
+
+def rate_at(curve: Iterable[tuple[float, float]], quality: float) -> float | None:
+    """Return the rate at which a curve reaches a quality; None outside of what it covers."""
+    found = _interpolated(_rate_of_quality(front(curve)), quality)
+    return None if found is None else math.exp(found)
 
 
 def front(points: Iterable[tuple[float, float]]) -> Curve:
@@ -117,6 +138,15 @@ def _rate_of_quality(curve: Curve) -> Curve:
 
 def _quality_of_rate(curve: Curve) -> Curve:
     return [(math.log(rate), quality) for rate, quality in curve]
+
+
+def _interpolated(curve: Curve, place: float) -> float | None:
+    """Return a curve's y at an x; the curve (x, y) with rising x."""
+    from scipy.interpolate import PchipInterpolator
+
+    if len(curve) < 2 or not curve[0][0] <= place <= curve[-1][0]:
+        return None
+    return float(PchipInterpolator(*zip(*curve, strict=True))(place))
 
 
 def _mean_difference(anchor: Curve, test: Curve, low: float, high: float) -> float:

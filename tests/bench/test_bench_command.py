@@ -47,7 +47,11 @@ def test_the_whole_of_it(heart_file, tmp_path):
     results = [row for row in rows if row["record"] == "result"]
     assert {row["codec"] for row in results} == set(QUICK.split(","))
     assert {row["status"] for row in results} == {"ok"}
-    found = {row["codec"]: row for row in rows if row["record"] == "difference"}
+    found = {
+        row["codec"]: row
+        for row in rows
+        if row["record"] == "difference" and row["asked_range_db"] is None
+    }
     assert found["jpeg-ls"]["anchor"] == "jpeg-2000"
     assert found["jpeg-ls"]["bd_rate_percent"] > 0
     table = (out / "table.md").read_text()
@@ -61,13 +65,44 @@ def test_the_whole_of_it(heart_file, tmp_path):
     before = (out / "rd_heart.svg").read_bytes()
     status, _, err = run(heart_file, *chosen, "--out", out)
     assert status == ExitStatus.INPUT
-    assert "use --force" in err
+    assert "use --resume to go on with it or --force" in err
     status, _, _ = run(
         heart_file, "--codecs", "jpeg-ls", "--tier", "bounded", "--out", out, "--force"
     )
     assert status == ExitStatus.OK
     assert (out / "rd_heart.svg").read_bytes() != before
     assert "n/a: x265-low-delay has no curve" in (out / "bd_rate.md").read_text()
+
+
+def test_a_run_goes_on_where_another_ended(heart_file, tmp_path):
+    chosen = (heart_file, "--tier", "bounded", "--out", tmp_path, "--anchor", "jpeg-ls")
+    assert run(*chosen, "--codecs", "jpeg-ls")[0] == ExitStatus.OK
+    before = records((tmp_path / "rd.jsonl").read_text())
+    status, text, _ = run(
+        *chosen, "--codecs", "jpeg-ls,edge-codec-fast", "--resume", "--ranges", "40-50"
+    )
+    assert status == ExitStatus.OK
+    assert "| edge-codec-fast | " in text  # compared with what was measured before
+    rows = records((tmp_path / "rd.jsonl").read_text())
+    assert [row["record"] for row in rows[:2]] == ["run", "run"]
+    old = [row for row in before if row["record"] == "result"]
+    assert [row for row in rows if row.get("run") == 0] == old
+    assert {row["codec"] for row in rows if row.get("run") == 1} == {"edge-codec-fast"}
+    asked = {str(row["asked_range_db"]) for row in rows if row["record"] == "difference"}
+    assert asked == {"None", "[40.0, 50.0]"}
+    assert "40 to 50 dB" in (tmp_path / "bd_rate.md").read_text()
+    assert (tmp_path / "table.md").read_text().count("| jpeg-ls |") == 6
+
+
+def test_crops_are_cases_of_their_own(heart_file, tmp_path):
+    quick = ("--codecs", "gzip", "--out", tmp_path)
+    assert run(heart_file, *quick)[0] == ExitStatus.OK
+    status, text, _ = run(heart_file, *quick, "--crop", "heart", "--resume", "--json")
+    assert status == ExitStatus.OK
+    rows = records(text)
+    assert [row["case"] for row in rows[1:]] == ["heart-heart"] * 2
+    assert rows[1]["part"].startswith("heart crop 64x64 at row ")
+    assert "## heart-heart" in (tmp_path / "table.md").read_text()
 
 
 def test_json_lines_of_a_part(heart_file):
@@ -139,6 +174,9 @@ def test_list_names_every_codec():
         (["--codecs", "vvc"], "codec 'vvc' is unknown"),
         (["--codecs", "gzip", "--anchor", "x265-low-delay"], "is not among the codecs"),
         (["--codecs", "gzip", "--phases", "0"], None),
+        (["--codecs", "gzip", "--ranges", "50-40"], None),
+        (["--codecs", "gzip", "--ranges", "40"], None),
+        (["--codecs", "gzip", "--resume"], "name it with --out"),
     ],
 )
 def test_wrong_options(heart_file, arguments, message, capfd):

@@ -1,6 +1,7 @@
 """Every codec, for real, on a small crop of a real heart."""
 
 import importlib.util
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -124,6 +125,59 @@ def test_lossy_images_do_not_wrap_at_the_top_of_the_range(name, heart, make_case
         assert result.status == OK
         if result.figures.bpp > 1 and result.figures.max_error:
             assert result.figures.max_error < 100, result.setting
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "params"),
+    [
+        (peers_video.X265_LOW_DELAY, {"preset": "veryslow", "tune": "zerolatency"},
+         {"info=0", "aq-mode=0", "psy-rd=0", "psy-rdoq=0"}),
+        (peers_video.X265_LOW_DELAY_UNTUNED, {"preset": "veryslow", "tune": "zerolatency"},
+         {"info=0"}),
+        (peers_video.X265_RANDOM_ACCESS, {"preset": "veryslow", "tune": "psnr"}, {"info=0"}),
+        (peers_video.SVT_LOW_DELAY, {"preset": "4"}, {"tune=1", "pred-struct=1"}),
+        (peers_video.SVT_RANDOM_ACCESS, {"preset": "4"}, {"tune=1", "pred-struct=2"}),
+    ],
+)  # fmt: skip
+def test_video_peers_are_set_as_documented(form, options, params):
+    given = form.with_params("crf=1")
+    assert {**given, **options} == given
+    words = set(given[form.params_option].split(":"))
+    assert words - {"log-level=none"} == {*params, "crf=1"}
+    assert form.depth == (12 if form.encoder == "libx265" else 10)
+
+
+def test_streams_of_video_hold_no_banner(heart_case, monkeypatch):
+    seen = []
+    decode = peers_video._open_decoder
+
+    def listen(*arguments):
+        inner = decode(*arguments)
+        return lambda parts: seen.append(b"".join(parts)) or inner(parts)
+
+    monkeypatch.setattr(peers_video, "_open_decoder", listen)
+    trial = CODECS["x265-low-delay"].trials(1)[-1]
+    result = measure(heart_case, CODECS["x265-low-delay"], trial)
+    streams = seen[: heart_case.voxels.shape[0]]
+    assert not any(b"x265" in stream for stream in streams)  # its info SEI says so
+    # Everything that a decoder needs is in them, and all of it is counted.
+    assert all(stream.startswith(b"\0\0\0\1\x40\1") for stream in streams)  # parameter sets
+    assert result.figures.stream_bytes == sum(map(len, streams))
+
+
+def test_video_leaves_the_scheduling_as_it_was(heart_case):
+    # SVT-AV1 makes the caller a real-time thread where it may.
+    code = (
+        "import os, pickle, sys; from edge_codec.bench.rd.codecs import all_codecs;"
+        "case = pickle.load(sys.stdin.buffer); before = os.sched_getscheduler(0);"
+        "all_codecs()['svt-av1-low-delay'].trials(1)[-1].code(case);"
+        "print(os.sched_getscheduler(0) == before)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(heart_case), capture_output=True,
+        check=True,
+    )  # fmt: skip
+    assert found.stdout.split()[-1] == b"True"
 
 
 def test_lossy_video_says_that_it_scales(heart, make_case):

@@ -2,6 +2,7 @@
 
 import doctest
 import itertools
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -14,12 +15,14 @@ from edge_codec.bench.rd.plot import draw_lossless, draw_rate_distortion, spread
 
 
 def row(codec, setting, tier, bpp, psnr_db, encode_ms=2.0):
-    figures = Figures(100, bpp, 16 / bpp, psnr_db, None, None, 0.9, 1, encode_ms, 1.0, "frame")
+    figures = Figures(
+        100, bpp, 16 / bpp, psnr_db, None, None, None, 0.9, 1, encode_ms, 1.0, "frame"
+    )
     return Result("heart", codec, setting, tier, None, 1, "ok", figures=figures)
 
 
 ROWS = [
-    *(row("edge-codec", f"max error {n}", "bounded", 3.0 / n, 60.0 - n) for n in (1, 2, 4)),
+    *(row("edge-codec", f"max error {n}", "bounded", 3.0 / n, 60.0 - 4 * n) for n in (1, 2, 4)),
     *(row("x265-low-delay", f"crf {n}", "lossy", 2.0 / n, 55.0 - n) for n in (1, 4, 16)),
     row("edge-codec-vqvae", "base layer alone", "lossy", 0.07, 33.0),
     row("edge-codec", "lossless", "lossless", 3.5, None),
@@ -35,6 +38,15 @@ def test_pictures_are_whole_and_equal_for_equal_results(draw):
     assert first["png"].startswith(b"\x89PNG")
     ElementTree.fromstring(first["svg"])
     assert b"<dc:date>" not in first["svg"]
+
+
+def test_labels_say_how_far_a_curve_is_from_the_anchor():
+    names = [row.codec for row in ROWS[:6]]
+    found = {name: [(1.0, 30.0)] for name in names}
+    assert plot._labels(found, ROWS, "") == {name: name for name in names}
+    labels = plot._labels(found, ROWS, "x265-low-delay")
+    assert labels["x265-low-delay"] == "x265-low-delay, for BD-rate"
+    assert re.fullmatch(r"edge-codec [+-]\d+ %", labels["edge-codec"])
 
 
 def test_nothing_to_draw_gives_no_picture():

@@ -1,8 +1,8 @@
-"""The moving region: which pixels, how many."""
+"""The moving region and that of the heart: which pixels, how many."""
 
 import numpy as np
 
-from edge_codec.metrics.motion import moving_region
+from edge_codec.metrics.motion import dilated, heart_region, moving_region
 
 
 def test_the_pixels_that_change_most_are_marked():
@@ -31,3 +31,36 @@ def test_the_share_does_not_grow_by_rounding():
 
 def test_one_phase_has_no_moving_region():
     assert not moving_region(np.ones((3, 1, 8, 8), np.int16)).any()
+
+
+def beating(rows=64, columns=96):
+    """Two slices of two phases with a ring that beats, and a small thing far away that does so."""
+    y, x = np.mgrid[:rows, :columns]
+    radius = np.hypot(y - 30, x - 40)
+    voxels = np.zeros((2, 2, rows, columns), np.int16)
+    voxels[:, 1, (radius > 6) & (radius < 14)] = 100
+    voxels[0, 1, 56:59, 85:88] = 60
+    return voxels, radius
+
+
+def test_the_heart_is_what_moves_most_with_what_it_encloses():
+    voxels, radius = beating()
+    region = heart_region(voxels)
+    assert region.shape == (2, 64, 96)
+    np.testing.assert_array_equal(region[0], region[1])
+    assert region[0][radius < 14].all()  # the still middle of the ring, too
+    assert not region[0][radius > 24].any()
+
+
+def test_where_nothing_moves_there_is_no_heart():
+    assert not heart_region(np.full((2, 5, 32, 32), 7, np.int16)).any()
+    assert not heart_region(np.ones((2, 1, 32, 32), np.int16)).any()
+
+
+def test_a_mask_grows_within_its_slice_and_frame():
+    mask = np.zeros((2, 5, 6), np.bool_)
+    mask[0, 0, 5] = True
+    grown = dilated(mask, 2)
+    assert grown[0, :3, 3:].all()
+    assert grown.sum() == 9
+    np.testing.assert_array_equal(dilated(mask, 0), mask)

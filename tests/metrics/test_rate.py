@@ -7,7 +7,7 @@ import pytest
 
 from edge_codec.errors import SpecError
 from edge_codec.metrics import rate
-from edge_codec.metrics.rate import bjontegaard, front
+from edge_codec.metrics.rate import bjontegaard, front, quality_at, rate_at
 
 CURVE = [(0.02, 31.0), (0.05, 35.5), (0.2, 40.0), (0.9, 47.0), (2.0, 55.0)]
 
@@ -78,3 +78,29 @@ def test_points_that_are_none_are_refused(point):
 
 def test_examples():
     assert doctest.testmod(rate).failed == 0
+
+
+def test_a_range_of_quality_is_compared_alone():
+    # Half the rate up to 40 dB, twice as much above 47 dB.
+    mixed = [*scaled(0.5)[:3], *scaled(2)[3:]]
+    low = bjontegaard(CURVE, mixed, (31, 40))
+    assert low.rate_percent == pytest.approx(-50, abs=1)
+    assert low.quality_range_db == (31, 40)
+    assert (low.psnr_db, low.rate_range_bpp) == (None, None)
+    high = bjontegaard(CURVE, mixed, (47, 60))
+    assert high.rate_percent == pytest.approx(100, abs=10)
+    assert high.quality_range_db == (47, 55)  # what the curves cover of it
+
+
+@pytest.mark.parametrize("within", [(54, 60), (60, 70), (20, 31)])
+def test_a_range_that_the_curves_hardly_cover_has_no_difference(within):
+    found = bjontegaard(CURVE, scaled(0.5), within)
+    assert (found.rate_percent, found.quality_range_db) == (None, None)
+
+
+def test_points_between_those_of_a_curve():
+    line = [(0.25, 30.0), (0.5, 36.0), (1.0, 42.0)]  # straight in the logarithm of the rate
+    assert quality_at(line, 0.25 * 2**0.5) == pytest.approx(33)
+    assert rate_at(line, 39.0) == pytest.approx(0.5 * 2**0.5)
+    assert quality_at(line, 1.0) == 42.0
+    assert (quality_at(line, 0.2), rate_at(line, 43.0), rate_at([], 30.0)) == (None, None, None)

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_codec.bench.rd.heart import Box, Heart, find_heart, heart_box
 from edge_codec.cine import Cine
 from edge_codec.errors import SourceError
 from edge_codec.io import open_source
 from edge_codec.io.samples import to_integers
 from edge_codec.metrics.motion import moving_region
-from edge_codec.spec import SampleFormat
+from edge_codec.spec import SampleFormat, SourceHeader
 
 SUFFIXES = (".nii.gz", ".nii", ".npy", ".dcm")
+CROP_MARK = "-heart"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +37,8 @@ class Case:
         Maximum and 99.5th percentile of the whole exam, also where only a part of it is coded.
     region : ndarray, shape (slices, rows, columns), bool
         `edge_codec.metrics.motion.moving_region` of the whole exam's slices.
+    heart : Heart
+        The region of the heart, found in the whole exam.
     part : str
         Which part of the exam is coded; empty for all of it.
     """
@@ -45,6 +49,7 @@ class Case:
     peak: float
     peak_p995: float
     region: NDArray[np.bool_]
+    heart: Heart
     part: str = ""
 
     @property
@@ -66,13 +71,21 @@ class Case:
             "values": [int(self.voxels.min()), int(self.voxels.max())],
             "peak": self.peak,
             "peak_p995": self.peak_p995,
+            "bits": self.bits,
             "region_pixels_per_slice": int(self.region[0].sum()),
+            "heart_pixels": int(self.heart.region.sum()),
+            "heart_found_by": self.heart.found_by,
             "part": self.part or "whole exam",
         }
 
 
 def load_case(
-    path: Path, *, name: str = "", phases: int | None = None, slice_step: int = 1
+    path: Path,
+    *,
+    name: str = "",
+    phases: int | None = None,
+    slice_step: int = 1,
+    crop: bool = False,
 ) -> Case:
     """Read an exam, or a part of it.
 
@@ -81,17 +94,21 @@ def load_case(
     path : Path
         Anything that `edge_codec.io.open_source` reads.
     name : str
-        Name of the case; by default the path's.
+        Name of the case; by default the path's, and '-heart' behind it with `crop`.
     phases : int, optional
         Code the first so many phases only.
     slice_step : int
         Code every so many slices only, beginning with the first.
+    crop : bool
+        Code the box around the heart only (`edge_codec.bench.rd.heart.heart_box`), the same one in
+        every slice. Peaks and regions are still those of the whole exam. A crop is no file: it has
+        no source header.
 
     Raises
     ------
     SourceError
         If it cannot be read, or its voxels give no figure: floats that are no whole numbers have
-        no stored unit, and a PSNR needs a positive maximum.
+        no stored unit, a PSNR needs a positive maximum, and a crop needs a heart that moves.
     """
     cine = Cine.from_source(open_source(path))
     if cine.info.sample_format is SampleFormat.FLOAT32_ORDERED:
@@ -102,14 +119,22 @@ def load_case(
     voxels = to_integers(cine.voxels, cine.info.sample_format)
     if int(voxels.max()) <= 0:
         raise SourceError(f"{path.name} has no positive voxel, so a PSNR has no peak")
+    heart = find_heart(path, voxels)
     chosen, part = _choose(cine, phases, slice_step)
+    place: tuple[slice, slice] = (slice(None), slice(None))
+    if crop:
+        box = heart_box(heart.region)
+        chosen, place = _cropped(chosen, box), box.place
+        words = f"heart crop {box.rows}x{box.columns} at row {box.top}, column {box.left}"
+        part = f"{words}, {part}" if part else words
     return Case(
-        name or case_name(path),
+        name or case_name(path) + (CROP_MARK if crop else ""),
         chosen,
         to_integers(chosen.voxels, cine.info.sample_format),
         float(voxels.max()),
         float(np.percentile(voxels, 99.5)),
-        moving_region(voxels)[::slice_step],
+        moving_region(voxels)[(slice(None, None, slice_step), *place)],
+        replace(heart, region=heart.region[(slice(None, None, slice_step), *place)]),
         part,
     )
 
@@ -141,3 +166,10 @@ def _choose(cine: Cine, phases: int | None, slice_step: int) -> tuple[Cine, str]
     metadata = tuple(cine.metadata[place] for place in places) if cine.metadata else ()
     words = f"{kept} of {info.n_phases} phases, {voxels.shape[0]} of {info.n_slices} slices"
     return Cine(voxels, part, metadata), words
+
+
+def _cropped(cine: Cine, box: Box) -> Cine:
+    """Return a box of every frame, without the headers of the source, which say another size."""
+    voxels = np.ascontiguousarray(cine.voxels[(slice(None), slice(None), *box.place)])
+    info = replace(cine.info, rows=box.rows, columns=box.columns, source=SourceHeader())
+    return Cine(voxels, info)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_codec.bench.rd.case import Case
+from edge_codec.bench.rd.other_work import OtherWork
 from edge_codec.bench.rd.trial import (
     Codec,
     Coded,
@@ -24,6 +26,7 @@ OK = "ok"
 SKIPPED = "skipped"
 NOT_APPLICABLE = "not applicable"
 FAILED = "failed"
+DISTURBED = 0.1  # processors busy with other work
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +43,10 @@ class Figures:
         Bits of those bytes over the voxels.
     ratio_to_16_bit : float
         16 over `bpp`.
-    psnr_db, psnr_p995_db, psnr_roi_db : float or None
-        Peak: maximum of the exam; its 99.5th percentile; the maximum, over the moving region.
-        Mean squared error over all voxels (of the region). None: no error, or no such peak or
-        region.
+    psnr_db, psnr_p995_db, psnr_roi_db, psnr_heart_db : float or None
+        Peak: maximum of the exam; its 99.5th percentile; the maximum, over the moving region; the
+        maximum, over the region of the heart. Mean squared error over all voxels (of the region)
+        of all frames. None: no error, or no such peak or region.
     ssim : float or None
         Per frame with the range 0 to the maximum of the exam, averaged; None below 7x7 pixels.
     max_error : int
@@ -52,6 +55,9 @@ class Figures:
         Median over what was coded by itself (`timed`) of the milliseconds per frame.
     timed : str
         'frame', or 'stream': frames of one stream are timed together and share its time.
+    other_work : float or None
+        Processors that were busy with something else meanwhile, on average; None where the system
+        does not tell. Times of rows above `DISTURBED` are marked.
     """
 
     stream_bytes: int
@@ -60,11 +66,18 @@ class Figures:
     psnr_db: float | None
     psnr_p995_db: float | None
     psnr_roi_db: float | None
+    psnr_heart_db: float | None
     ssim: float | None
     max_error: int
     encode_ms: float
     decode_ms: float
     timed: str
+    other_work: float | None = None
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other work ran beside, so that times are too long."""
+        return self.other_work is not None and self.other_work > DISTURBED
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +120,14 @@ class Result:
         figures = fields.pop("figures") or dict.fromkeys(Figures.__dataclass_fields__)
         return {**fields, "notes": list(self.notes), **figures}
 
+    @classmethod
+    def from_record(cls, row: Mapping[str, Any]) -> Result:
+        """Return the row that `record` made an object of; figures it lacks are None."""
+        named: dict[str, Any] = {name: row.get(name) for name in Figures.__dataclass_fields__}
+        figures = Figures(**named) if row["status"] == OK else None
+        plain = {name: row[name] for name in cls.__dataclass_fields__ if name in row}
+        return cls(**{**plain, "notes": tuple(row["notes"]), "figures": figures})
+
 
 def measure(case: Case, codec: Codec, trial: Trial) -> Result:
     """Run a trial on a case and verify it."""
@@ -117,6 +138,7 @@ def measure(case: Case, codec: Codec, trial: Trial) -> Result:
             status, reason, **rest,
         )  # fmt: skip
 
+    others = OtherWork()
     try:
         coded = trial.code(case)
     except UnavailableError as error:
@@ -128,10 +150,12 @@ def measure(case: Case, codec: Codec, trial: Trial) -> Result:
     except Exception as error:
         logger.info("%s %s", codec.name, trial.setting, exc_info=True)
         return result(FAILED, " ".join(f"{type(error).__name__}: {error}".split()))
+    beside = others.processors()
     broken = broken_promise(case.voxels, coded.voxels, trial.max_error)
     if broken:
         return result(FAILED, broken, notes=coded.notes)
-    return result(OK, notes=coded.notes, figures=figures_of(case, coded))
+    figures = replace(figures_of(case, coded), other_work=beside)
+    return result(OK, notes=coded.notes, figures=figures)
 
 
 def broken_promise(original: NDArray[Any], decoded: NDArray[Any], max_error: int | None) -> str:
@@ -169,7 +193,8 @@ def figures_of(case: Case, coded: Coded) -> Figures:
         ratio_to_16_bit=16 / bpp,
         psnr_db=_psnr(mean_error, case.peak),
         psnr_p995_db=_psnr(mean_error, case.peak_p995),
-        psnr_roi_db=_psnr(_region_error(case, decoded), case.peak),
+        psnr_roi_db=_psnr(_region_error(case, case.region, decoded), case.peak),
+        psnr_heart_db=_psnr(_region_error(case, case.heart.region, decoded), case.peak),
         ssim=_mean_ssim(case, decoded),
         max_error=largest_error(original, decoded),
         encode_ms=float(np.median(coded.encode_ms)),
@@ -185,12 +210,12 @@ def _psnr(mean_squared_error: float | None, peak: float) -> float | None:
     return None if value == math.inf else value
 
 
-def _region_error(case: Case, decoded: NDArray[Any]) -> float | None:
-    """Mean squared error in the moving region over all phases."""
-    if not case.region.any():
+def _region_error(case: Case, region: NDArray[np.bool_], decoded: NDArray[Any]) -> float | None:
+    """Mean squared error in a region (slices, rows, columns) over all phases."""
+    if not region.any():
         return None
     # (slice, phase, row, column) -> (phase, pixels of all slices)
-    chosen = [np.moveaxis(voxels, 1, 0)[:, case.region] for voxels in (case.voxels, decoded)]
+    chosen = [np.moveaxis(voxels, 1, 0)[:, region] for voxels in (case.voxels, decoded)]
     return squared_error(*chosen) / chosen[0].size
 
 

@@ -9,30 +9,47 @@ from dataclasses import replace
 from edge_codec.bench.rd.case import Case
 from edge_codec.bench.rd.trial import Codec, Coded, Tier, Trial
 from edge_codec.io.samples import to_integers
+from edge_codec.runtime.base_rate import BaseRate
 from edge_codec.runtime.files import decode_stream, encode_stream
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.options import CompressOptions, DecompressOptions
 from edge_codec.spec import Effort, ModelId
 
 MAX_ERRORS = (1, 2, 4, 8, 16, 32)
+QUALITIES = (54, 48, 42, 36, 30, 24, 18)  # six halve the step
 NAME = "edge-codec"
+HYBRID = f"{NAME}-dwt-cal"
 
 
 def codecs() -> list[Codec]:
-    """Return the efforts without a model, and the model alone."""
+    """Return the efforts without a model, and the models alone."""
     efforts = [
-        Codec(_effort_name(effort), f"this codec, --effort {effort.name.lower()}", (),
+        Codec(_with_effort(NAME, effort), f"this codec, --effort {effort.name.lower()}", (),
               _effort_trials(effort))
         for effort in sorted(Effort)
     ]  # fmt: skip
-    model = Codec(
-        f"{NAME}-vqvae", "this codec's learned base layer alone: a preview", (), _model_trials
-    )
-    return [*efforts, model]
+    live = [
+        Codec(_with_effort(HYBRID, effort),
+              f"this codec, --model dwt-cal --effort {effort.name.lower()}", (),
+              _quality_trials(CompressOptions(ModelId.DWT_CAL, None, effort=effort)))
+        for effort in sorted(Effort)
+    ]  # fmt: skip
+    archive = CompressOptions(ModelId.DWT_CAL, None, effort=Effort.BEST, archive=True)
+    video = CompressOptions(ModelId.VIDEO, None)
+    return [
+        *efforts,
+        *live,
+        Codec(f"{HYBRID}-archive", "this codec, --model dwt-cal --archive --effort best", (),
+              _quality_trials(archive)),
+        Codec(f"{NAME}-video", "this codec, --model video: a standard encoder within", ("av",),
+              _quality_trials(video)),
+        Codec(f"{NAME}-vqvae", "this codec's learned base layer alone: a preview", (),
+              _model_trials),
+    ]  # fmt: skip
 
 
-def _effort_name(effort: Effort) -> str:
-    return NAME if effort is Effort.DEFAULT else f"{NAME}-{effort.name.lower()}"
+def _with_effort(name: str, effort: Effort) -> str:
+    return name if effort is Effort.DEFAULT else f"{name}-{effort.name.lower()}"
 
 
 def _effort_trials(effort: Effort) -> Callable[[int], Sequence[Trial]]:
@@ -42,6 +59,14 @@ def _effort_trials(effort: Effort) -> Callable[[int], Sequence[Trial]]:
             options = CompressOptions(max_error=bound, effort=effort)
             found.append(_trial(f"max error {bound}", Tier.BOUNDED, options, threads))
         return found
+
+    return trials
+
+
+def _quality_trials(options: CompressOptions) -> Callable[[int], Sequence[Trial]]:
+    def trials(threads: int) -> list[Trial]:
+        rated = [(quality, replace(options, rate=BaseRate(quality))) for quality in QUALITIES]
+        return [_trial(f"quality {quality}", Tier.LOSSY, one, threads) for quality, one in rated]
 
     return trials
 

@@ -9,9 +9,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from edge_codec.bench.rd.difference import Curve, curves
+from edge_codec.bench.rd.difference import Curve, curves, differences, overall
 from edge_codec.bench.rd.measure import OK, Figures, Result
-from edge_codec.bench.rd.ours import NAME
+from edge_codec.bench.rd.ours import HYBRID, NAME
 from edge_codec.bench.rd.trial import Tier
 from edge_codec.metrics.rate import front
 
@@ -23,7 +23,16 @@ SETTINGS: dict[Any, Any] = {
     "axes.spines.top": False,
 }
 # Ours are strong; peers are muted, one hue for each encoder, dashed where it looks ahead.
-OURS = {NAME: "#c1121f", f"{NAME}-fast": "#f08030", f"{NAME}-best": "#6a040f"}
+OURS = {
+    NAME: "#c1121f",
+    f"{NAME}-fast": "#f08030",
+    f"{NAME}-best": "#6a040f",
+    HYBRID: "#c81d7c",
+    f"{HYBRID}-fast": "#ef6fb0",
+    f"{HYBRID}-best": "#7b1fa2",
+    f"{HYBRID}-archive": "#3d1a78",
+    f"{NAME}-video": "#b5651d",
+}
 OUR_OTHER = "#9d0208"
 PEERS = {
     "jpeg-ls": ("#8a8378", "-", "s"),
@@ -31,6 +40,8 @@ PEERS = {
     "htj2k": ("#b79a6d", "--", "v"),
     "jpeg-xl": ("#8f7fa8", "-", "D"),
     "x265-low-delay": ("#5f7f9e", "-", "o"),
+    "x265-low-delay-untuned": ("#5f7f9e", ":", "o"),
+    "x265-low-delay-fast": ("#5f7f9e", "-.", "o"),
     "x265-random-access": ("#5f7f9e", "--", "o"),
     "svt-av1-low-delay": ("#6f9a80", "-", "P"),
     "svt-av1-random-access": ("#6f9a80", "--", "P"),
@@ -39,7 +50,9 @@ PEER_OTHER = ("#8c8c8c", "-", ".")
 LABEL_GAP = 0.045  # of the axis' height, between the middles of two labels
 
 
-def draw_rate_distortion(title: str, results: Sequence[Result]) -> dict[str, bytes]:
+def draw_rate_distortion(
+    title: str, results: Sequence[Result], anchor: str = ""
+) -> dict[str, bytes]:
     """Draw PSNR against bits per voxel, one curve per codec.
 
     Parameters
@@ -48,6 +61,8 @@ def draw_rate_distortion(title: str, results: Sequence[Result]) -> dict[str, byt
         What the case is.
     results : sequence of Result
         Of one case; results without loss lie on no curve.
+    anchor : str
+        A codec; the labels of the others say their BD-rate against it.
 
     Returns
     -------
@@ -62,7 +77,7 @@ def draw_rate_distortion(title: str, results: Sequence[Result]) -> dict[str, byt
 
     with rc_context(SETTINGS):
         figure = Figure(figsize=(10, 6.2))
-        axes = figure.add_axes((0.07, 0.1, 0.69, 0.78))
+        axes = figure.add_axes((0.07, 0.1, 0.62, 0.78))
         for name, points in found.items():
             _draw_curve(axes, name, points)
         _log_axis(axes)
@@ -70,7 +85,7 @@ def draw_rate_distortion(title: str, results: Sequence[Result]) -> dict[str, byt
         axes.set_ylabel("PSNR in dB, peak = maximum of the exam")
         axes.grid(which="major", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
-        _label_curves(axes, found)
+        _label_curves(axes, found, _labels(found, results, anchor))
         figure.text(0.07, 0.94, _wrapped(title), fontsize=10, va="center")
         return _saved(figure)
 
@@ -122,14 +137,23 @@ def _draw_curve(axes: Any, name: str, points: Curve) -> None:
                   markersize=4, zorder=2)  # fmt: skip
 
 
-def _label_curves(axes: Any, found: dict[str, Curve]) -> None:
+def _labels(found: dict[str, Curve], results: Sequence[Result], anchor: str) -> dict[str, str]:
+    """Return what is written beside each curve: its name, and how far it is from the anchor."""
+    saved = overall(differences(results, anchor))
+    notes = {name: f" {percent:+.0f} %" for name, percent in saved.items()}
+    if saved:
+        notes[anchor] = ", for BD-rate"
+    return {name: name + notes.get(name, "") for name in found}
+
+
+def _label_curves(axes: Any, found: dict[str, Curve], labels: dict[str, str]) -> None:
     """Write each curve's name at the right, joined with the curve's last point."""
     low, high = axes.get_ylim()
     ends = {name: points[-1] for name, points in found.items() if len(points) > 1}
     heights = spread([(quality - low) / (high - low) for _, quality in ends.values()], LABEL_GAP)
     for (name, end), height in zip(ends.items(), heights, strict=True):
         axes.annotate(
-            name, end, xytext=(1.03, height), textcoords="axes fraction", va="center",
+            labels[name], end, xytext=(1.03, height), textcoords="axes fraction", va="center",
             color=_color(name), weight="bold" if name.startswith(NAME) else "normal",
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": _color(name),

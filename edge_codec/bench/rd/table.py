@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from edge_codec.bench.rd.case import Case
 from edge_codec.bench.rd.measure import OK, Figures, Result
 
 HEADINGS = (
-    "codec", "setting", "bits/voxel", "ratio", "PSNR", "p99.5", "moving", "SSIM", "max error",
-    "enc ms", "dec ms", "threads",
+    "codec", "setting", "bits/voxel", "ratio", "PSNR", "p99.5", "moving", "heart", "SSIM",
+    "max error", "enc ms", "dec ms", "threads",
 )  # fmt: skip
+DISTURBED_MARK = "~"
 TEXT_COLUMNS = 2  # the first so many are words, aligned to the left
 
 
-def case_line(case: Case) -> str:
-    """Return one line that says what a case is."""
-    slices, phases, rows, columns = case.voxels.shape
-    part = f" ({case.part})" if case.part else ""
+def case_line(case: Mapping[str, Any]) -> str:
+    """Return one line that says what a case is, from its record (`Case.describe`)."""
+    slices, phases, rows, columns = case["shape_slice_phase_row_column"]
+    part = "" if case["part"] == "whole exam" else f" ({case['part']})"
     return (
-        f"{case.name}: slices x phases {slices} x {phases} of {rows}x{columns} pixels{part}, "
-        f"{case.bits} bits, exam maximum {case.peak:.0f}, 99.5th percentile {case.peak_p995:.0f}"
+        f"{case['case']}: slices x phases {slices} x {phases} of {rows}x{columns} pixels{part}, "
+        f"{case['bits']} bits, exam maximum {case['peak']:.0f}, "
+        f"99.5th percentile {case['peak_p995']:.0f}, heart found by {case['heart_found_by']}"
     )
 
 
@@ -61,10 +63,11 @@ def _cells(result: Result) -> tuple[str, ...]:
         _decibels(figures.psnr_db, figures),
         _decibels(figures.psnr_p995_db, figures),
         _decibels(figures.psnr_roi_db, figures),
+        _decibels(figures.psnr_heart_db, figures),
         "-" if figures.ssim is None else f"{figures.ssim:.4f}",
         str(figures.max_error),
-        f"{figures.encode_ms:.2f}",
-        f"{figures.decode_ms:.2f}",
+        _milliseconds(figures.encode_ms, figures),
+        _milliseconds(figures.decode_ms, figures),
         str(result.threads),
     )
 
@@ -73,6 +76,10 @@ def _decibels(value: float | None, figures: Figures) -> str:
     if value is None:
         return "exact" if figures.max_error == 0 else "-"
     return f"{value:.2f}"
+
+
+def _milliseconds(value: float, figures: Figures) -> str:
+    return f"{value:.2f}{DISTURBED_MARK if figures.disturbed else ''}"
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
@@ -87,6 +94,10 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def _notes(results: Iterable[Result]) -> list[str]:
-    return list(
-        dict.fromkeys(f"{result.codec}: {note}" for result in results for note in result.notes)
+    rows = list(results)
+    notes = list(
+        dict.fromkeys(f"{result.codec}: {note}" for result in rows for note in result.notes)
     )
+    if any(result.figures is not None and result.figures.disturbed for result in rows):
+        notes.append(f"{DISTURBED_MARK} timed beside other work, so too long")
+    return notes
