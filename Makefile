@@ -37,11 +37,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.demo: pyproject.toml setup.py $(wildcard edge_codec/*/*.[ch] runtime/*/*.[ch]) | $(VENV)/bin/python
+$(VENV)/.demo: pyproject.toml setup.py $(wildcard edge_codec/*/*.[ch] edge_codec/*/*/*.[ch] runtime/*/*.[ch]) | $(VENV)/bin/python
 	$(RUN)/python -m pip install --quiet --editable '.[plot]'
 	touch $@
 
-$(VENV)/.test: pyproject.toml setup.py $(wildcard edge_codec/*/*.[ch] runtime/*/*.[ch]) \
+$(VENV)/.test: pyproject.toml setup.py $(wildcard edge_codec/*/*.[ch] edge_codec/*/*/*.[ch] runtime/*/*.[ch]) \
 		$(wildcard tests/stub_tensorrt/*) tests/browser/install.sh | $(VENV)/bin/python
 	$(RUN)/python -m pip install --quiet --editable '.[dev]'
 	$(RUN)/python tests/stub_tensorrt/install.py

@@ -1,66 +1,28 @@
-"""Order, slots and references of the plain hybrid decoder's frames.
-
-Written from docs/bitstream.md, section 13.9, alone.
-"""
+"""Section 4 of docs/bitstream.md: the order of the frames of a slice, written from it alone."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from types import SimpleNamespace
 
 
-class Place(NamedTuple):
-    """A frame of a group, in the order of coding."""
+def coding_order(header: SimpleNamespace, n_phases: int) -> list[int]:
+    """The phases 0 to n_phases - 1 of a slice in the order in which they are coded."""
+    if not header.archive:
+        return list(range(n_phases))
+    order, k = [], header.key_interval
+    for first in range(0, n_phases, k):
+        end = min(first + k, header.phases)
+        order += [first, *anchored(first, end)]
+    return order
 
-    number: int  # phases since the key frame
-    slot: int
-    references: tuple[int, ...]
 
-
-def low_delay(length: int) -> list[Place]:
-    """The frames of a group, in rising order."""
-    slots = []
-    for n in range(length):
-        whole, part = divmod(n, 4)
-        slots.append(4 + n % 2 if part else 0 if n == 0 else 1 + (whole - 1) % 3)
-    places = [Place(0, 0, ())]
-    for n in range(1, length):
-        a = 4 * ((n - 1) // 4)
-        near = [n - 1, *(f for f in (a, a - 4, a - 8) if f > 0)]
-        frames = dict.fromkeys([*list(dict.fromkeys(near))[:3], 0])
-        places.append(Place(n, slots[n], tuple(slots[f] for f in frames)))
-    return places
+def anchored(a: int, end: int) -> list[int]:
+    """The phases after an anchor: the next one, those between, and what follows."""
+    b = min(a + 8, end)
+    return [*between(a, b)] if b == end else [b, *between(a, b), *anchored(b, end)]
 
 
 def between(a: int, b: int) -> list[int]:
-    """The order of the phases between two that are coded."""
+    """The phases of an open interval."""
     m = (a + b) // 2
-    return [m, *between(a, m), *between(m, b)] if b - a >= 2 else []
-
-
-def neighbors(g: int, coded: list[int], length: int) -> list[int]:
-    """The references of a frame."""
-    if not coded:
-        return []
-    a, *_ = sorted(coded, key=lambda f: (g - f) % length)
-    b, *_ = sorted(coded, key=lambda f: (f - g) % length)
-    if a == b:
-        return [a]
-    return [b, a] if (b - g) % length < (g - a) % length else [a, b]
-
-
-def archive(length: int) -> list[Place]:
-    """The frames of a group of an archive."""
-    order = [0]
-    for a in range(0, length, 8):
-        b = min(a + 8, length)
-        order += [b, *between(a, b)] if b < length else between(a, b)
-    near = [neighbors(g, order[:turn], length) for turn, g in enumerate(order)]
-    kept: dict[int, int] = {}
-    places = []
-    for turn, g in enumerate(order):
-        slot = min(s for s in range(8) if s not in kept.values())
-        places.append(Place(g, slot, tuple(kept[f] for f in near[turn])))
-        kept[g] = slot
-        later = {f for frames in near[turn + 1 :] for f in frames}
-        kept = {f: s for f, s in kept.items() if f in later}
-    return places
+    return [m, *between(a, m), *between(m, b)] if b - a > 1 else []
