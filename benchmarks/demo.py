@@ -31,8 +31,10 @@ PROFILES = {
     "max error 4": CompressOptions(max_error=4),
     "vqvae, lossless": CompressOptions(model=ModelId.VQVAE, max_error=0),
     "vqvae": CompressOptions(model=ModelId.VQVAE, max_error=None),
+    "dwt-cal": CompressOptions(model=ModelId.DWT_CAL, max_error=None),
+    "dwt-cal, archive": CompressOptions(model=ModelId.DWT_CAL, max_error=None, archive=True),
 }
-DRAWN = ("max error 4", "vqvae")
+DRAWN = ("max error 4", "dwt-cal")
 HEADINGS = ("profile", "bits/voxel", "ratio", "PSNR dB", "SSIM", "max error", "enc ms", "dec ms")
 
 
@@ -53,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(
         "\nratio: 16 bit per voxel over every byte of the stream. PSNR: peak = maximum of the\n"
         "file, mean over all voxels. SSIM: per frame, 7x7, averaged. ms: median per frame.\n"
-        "The vqvae base alone is lossy and not for diagnosis. Research use only; the weights\n"
-        "are for non-commercial use (CC BY-NC-SA 4.0)."
+        "vqvae and dwt-cal alone are lossy and not for diagnosis. Research use only; vqvae's\n"
+        "weights are for non-commercial use (CC BY-NC-SA 4.0)."
     )
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "demo.png"

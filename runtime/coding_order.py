@@ -8,23 +8,81 @@ far as a frame demands, and keeps what comes too early, a frame for each halving
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from numpy.typing import NDArray
 
 from edge_codec.bitstream.phases import PhaseOrder
 from edge_codec.io import SourceFrame
 from edge_codec.spec import StreamSpec
 
 T = TypeVar("T")
+FrameT = TypeVar("FrameT", bound=SourceFrame)
 
 
-def in_coding_order(frames: Iterable[SourceFrame], spec: StreamSpec) -> Iterator[SourceFrame]:
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameAhead(SourceFrame):
+    """A frame and what its encoder may know of those that follow.
+
+    Attributes
+    ----------
+    ahead : tuple of ndarray
+        Samples of the next phases of its slice, the nearest first; of key frames only.
+    """
+
+    ahead: tuple[NDArray[Any], ...] = ()
+
+
+def looking_ahead(
+    frames: Iterable[SourceFrame], spec: StreamSpec, n_phases: int
+) -> Iterator[FrameAhead]:
+    """Yield a source's frames in their order, key frames with the phases that follow them.
+
+    Where a key frame waits, `n_phases` frames of each slice are kept, and no more.
+
+    Parameters
+    ----------
+    frames : iterable of SourceFrame
+        In rising order of phases, all slices of each.
+    spec : StreamSpec
+        The stream.
+    n_phases : int
+        How many to look ahead; fewer where a slice ends.
+
+    Yields
+    ------
+    FrameAhead
+        Each frame.
+    """
+    source, waiting = iter(frames), deque[SourceFrame]()
+    most = 1 + n_phases * spec.info.n_slices
+    while True:
+        if not waiting:
+            waiting.extend(islice(source, 1))
+        if not waiting:
+            return
+        is_key = waiting[0].phase_index % spec.key_interval == 0
+        if is_key:
+            waiting.extend(islice(source, most - len(waiting)))
+        frame = waiting.popleft()
+        ahead: tuple[NDArray[Any], ...] = ()
+        if is_key:
+            of_slice = (f.samples for f in waiting if f.slice_index == frame.slice_index)
+            ahead = tuple(islice(of_slice, n_phases))
+        yield FrameAhead(frame.slice_index, frame.phase_index, frame.samples, frame.metadata, ahead)
+
+
+def in_coding_order(frames: Iterable[FrameT], spec: StreamSpec) -> Iterator[FrameT]:
     """Yield a source's frames in the order in which an `Encoder` of the stream takes them.
 
     Parameters
     ----------
     frames : iterable of SourceFrame
-        In rising order of phases.
+        In rising order of phases; of any subclass.
     spec : StreamSpec
         The stream, its number of phases known.
 
@@ -34,7 +92,7 @@ def in_coding_order(frames: Iterable[SourceFrame], spec: StreamSpec) -> Iterator
         The next frame of its slice; a frame that never has its turn is left out.
     """
     order = PhaseOrder(spec)
-    waiting: dict[tuple[int, int], SourceFrame] = {}
+    waiting: dict[tuple[int, int], FrameT] = {}
     turns: dict[int, int] = {}
     for frame in frames:
         slice_index = frame.slice_index

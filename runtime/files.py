@@ -22,7 +22,7 @@ from edge_codec.errors import BitstreamError, FrameError, SourceError, SpecError
 from edge_codec.io import FrameSink, FrameSource, open_sink, open_source
 from edge_codec.io.atomic import atomic_file
 from edge_codec.runtime.base_rate import BaseRate
-from edge_codec.runtime.coding_order import Ahead, in_coding_order
+from edge_codec.runtime.coding_order import Ahead, FrameAhead, in_coding_order, looking_ahead
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.models import check_hashes, load_model, warm_up, with_model_data
 from edge_codec.runtime.options import (
@@ -58,7 +58,7 @@ def encode_stream(
     spec = make_spec(source, options, progress)
     mapper, rate, quality = band_mapper(options.threads), options.rate, None
     if options.psnr_db is not None:
-        quality = _quality_for(options.psnr_db, source, spec, mapper, progress)
+        quality = _quality_for(options, options.psnr_db, source, spec, mapper, progress)
         rate = BaseRate(quality)
     spec = with_model_data(spec, rate)
     report = TransferReport(spec, quality=quality)
@@ -75,12 +75,12 @@ def encode_stream(
     encoder = Encoder(spec, model, mapper, watch=watch)
     writer = StreamWriter(file, spec)
     total = _count(spec)
-    for frame in progress(in_coding_order(source.frames(), spec), total, "compress"):
+    for frame in progress(_frames(source, spec, options), total, "compress"):
         metadata = b""
         if frame.metadata:
             metadata = pack_metadata(frame.metadata, spec.info.source.data)
         start = time.perf_counter()
-        packet = encoder.push(frame.samples, frame.slice_index, metadata)
+        packet = encoder.push(frame.samples, frame.slice_index, metadata, ahead=frame.ahead)
         report.frame_ms.append(1e3 * (time.perf_counter() - start))
         if packet.phase_index != frame.phase_index:
             raise FrameError(f"source gave phase {frame.phase_index} for {packet.phase_index}")
@@ -94,8 +94,20 @@ def encode_stream(
     return report
 
 
+def _frames(
+    source: FrameSource, spec: StreamSpec, options: CompressOptions
+) -> Iterator[FrameAhead]:
+    """Yield the frames of a source in the order of coding, with what follows key frames."""
+    return in_coding_order(looking_ahead(source.frames(), spec, options.key_look_ahead), spec)
+
+
 def _quality_for(
-    psnr_db: float, source: FrameSource, spec: StreamSpec, mapper: Mapper, progress: Progress
+    options: CompressOptions,
+    psnr_db: float,
+    source: FrameSource,
+    spec: StreamSpec,
+    mapper: Mapper,
+    progress: Progress,
 ) -> int:
     """Code the source until the least quality is found that reaches a PSNR."""
 
@@ -103,9 +115,9 @@ def _quality_for(
         error, rate = BaseError(), BaseRate(quality)
         model = load_model(spec.model, rate=rate, effort=spec.effort)
         encoder = Encoder(with_model_data(spec, rate), model, mapper, watch=error.add)
-        frames = in_coding_order(source.frames(), spec)
+        frames = _frames(source, spec, options)
         for frame in progress(frames, _count(spec), f"try quality {quality}"):
-            encoder.push(frame.samples, frame.slice_index)
+            encoder.push(frame.samples, frame.slice_index, ahead=frame.ahead)
         return error.psnr_db(spec.high)
 
     return find_quality(measure, psnr_db)
@@ -258,6 +270,7 @@ def compress(
     bits_per_frame: float | None = None,
     psnr_db: float | None = None,
     archive: bool = False,
+    look_ahead: int | None = None,
 ) -> bytes:
     """Compress a cine in memory.
 
@@ -283,6 +296,9 @@ def compress(
         largest voxel; with `max_error` None.
     archive : bool
         Code the heart cycle of 'dwt-cal' as a hierarchy, which is smaller, and cannot be live.
+    look_ahead : int, optional
+        Phases that a key frame of 'dwt-cal' is filtered with before it is coded: 6 without it, 0
+        for none, as live streams do.
 
     Raises
     ------
@@ -298,6 +314,7 @@ def compress(
         rate=BaseRate(quality, bits_per_frame),
         psnr_db=psnr_db,
         archive=archive,
+        look_ahead=look_ahead,
     )
     encode_stream(cine, file, options)
     return file.getvalue()

@@ -9,6 +9,9 @@ from edge_codec.errors import SpecError
 from edge_codec.runtime.base_rate import USUAL, BaseRate, check_rated
 from edge_codec.spec import Effort, ModelId, StreamSpec
 
+USUAL_LOOK_AHEAD = 6
+MAX_LOOK_AHEAD = 16
+
 
 @dataclass(frozen=True, slots=True)
 class CompressOptions:
@@ -42,6 +45,9 @@ class CompressOptions:
         exam's maximum; the least quality that does is searched for. Without a residual layer.
     archive : bool
         Code each heart cycle as a hierarchy: smaller, and its frames depend on later ones.
+    look_ahead : int, optional
+        Phases that each key frame of `DWT_CAL` is filtered with before it is coded, up to
+        `MAX_LOOK_AHEAD`; 0 does without, as live streams do. Without it `USUAL_LOOK_AHEAD`.
 
     Raises
     ------
@@ -61,6 +67,7 @@ class CompressOptions:
     rate: BaseRate = USUAL
     psnr_db: float | None = None
     archive: bool = False
+    look_ahead: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense together."""
@@ -69,8 +76,25 @@ class CompressOptions:
             raise SpecError(
                 f"model '{self.model.label}' has no archive order; use model dwt-cal for it"
             )
+        if self.look_ahead is not None:
+            self._check_look_ahead(self.look_ahead)
         if self.psnr_db is not None:
             self._check_target(self.psnr_db)
+
+    @property
+    def key_look_ahead(self) -> int:
+        """Phases to filter a key frame with."""
+        if self.look_ahead is not None:
+            return self.look_ahead
+        return USUAL_LOOK_AHEAD if self.model is ModelId.DWT_CAL else 0
+
+    def _check_look_ahead(self, look_ahead: int) -> None:
+        if self.model is not ModelId.DWT_CAL:
+            raise SpecError(
+                f"model '{self.model.label}' does not look ahead; use model dwt-cal for it"
+            )
+        if not 0 <= look_ahead <= MAX_LOOK_AHEAD:
+            raise SpecError(f"look_ahead is {look_ahead}; use 0 to {MAX_LOOK_AHEAD} phases")
 
     def _check_target(self, psnr_db: float) -> None:
         check_rated(self.model)

@@ -20,15 +20,21 @@ class ToyCoder:
 
     def __init__(self, spec: StreamSpec) -> None:
         self.seen: list[tuple[int, bool]] = []
+        self.ahead: list[list[NDArray[np.uint32]]] = []
         self._before = np.zeros(spec.info.frame_shape, np.uint32)
 
     def encode(
-        self, samples: NDArray[np.uint32], phase: int, key: bool
+        self,
+        samples: NDArray[np.uint32],
+        phase: int,
+        key: bool,
+        ahead: Sequence[NDArray[np.uint32]] = (),
     ) -> tuple[bytes, NDArray[np.uint32]]:
         levels = samples // STEP
         before = np.zeros_like(levels) if key else self._before
         self._before = levels
         self.seen.append((phase, key))
+        self.ahead.append([frame.copy() for frame in ahead])
         changes = zlib.compress((levels - before).astype("<u4").tobytes())
         return bytes([phase]) + changes, levels * np.uint32(STEP)
 
@@ -59,6 +65,7 @@ class ToyModel:
         samples: Sequence[NDArray[np.uint32]],
         phases: Sequence[int],
         keys: Sequence[bool],
+        aheads: Sequence[Sequence[NDArray[np.uint32]]] = (),
     ) -> list[tuple[bytes, NDArray[np.uint32]]]:
-        work = zip(coders, samples, phases, keys, strict=True)
-        return [coder.encode(frame, phase, key) for coder, frame, phase, key in work]
+        work = zip(coders, samples, phases, keys, aheads or [()] * len(keys), strict=True)
+        return [coder.encode(*frame) for coder, *frame in work]

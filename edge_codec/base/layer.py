@@ -20,7 +20,11 @@ class BaseCoder(Protocol):
     """Codes or decodes the base layer of one slice, frame by frame."""
 
     def encode(
-        self, samples: NDArray[np.uint32], phase: int, key: bool
+        self,
+        samples: NDArray[np.uint32],
+        phase: int,
+        key: bool,
+        ahead: Sequence[NDArray[np.uint32]] = (),
     ) -> tuple[bytes, NDArray[np.uint32]]:
         """Code one frame.
 
@@ -32,6 +36,9 @@ class BaseCoder(Protocol):
             Phase index of the frame.
         key : bool
             Whether the frame must be decodable without those before it.
+        ahead : sequence of ndarray
+            Samples of the frames that follow it in time, the nearest first, as far as they are
+            known: a key frame that many are predicted from may be made to suit them.
 
         Returns
         -------
@@ -78,6 +85,7 @@ class BaseModel(Protocol):
         samples: Sequence[NDArray[np.uint32]],
         phases: Sequence[int],
         keys: Sequence[bool],
+        aheads: Sequence[Sequence[NDArray[np.uint32]]] = (),
     ) -> list[tuple[bytes, NDArray[np.uint32]]]:
         """Code one frame each of several slices of a stream.
 
@@ -87,6 +95,8 @@ class BaseModel(Protocol):
             Of different slices, as `coder` made them.
         samples, phases, keys : sequence
             As `BaseCoder.encode` takes them.
+        aheads : sequence of sequence
+            For each frame what `BaseCoder.encode` takes as `ahead`, or nothing for all of them.
 
         Returns
         -------

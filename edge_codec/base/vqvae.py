@@ -56,8 +56,10 @@ class VqvaeModel:
         samples: Sequence[NDArray[np.uint32]],
         phases: Sequence[int],
         keys: Sequence[bool],
+        aheads: Sequence[Sequence[NDArray[np.uint32]]] = (),
     ) -> list[tuple[bytes, NDArray[np.uint32]]]:
         """See `edge_codec.base.layer.BaseModel.encode_frames`; networks run once for all."""
+        del aheads
         if len(coders) == 1 or coders[0].is_whole:
             work = zip(coders, samples, phases, keys, strict=True)
             return [coder.encode(frame, phase, key) for coder, frame, phase, key in work]
@@ -96,10 +98,14 @@ class VqvaeCoder:
         return self._frame_encoder is not None
 
     def encode(
-        self, samples: NDArray[np.uint32], phase: int, key: bool
+        self,
+        samples: NDArray[np.uint32],
+        phase: int,
+        key: bool,
+        ahead: Sequence[NDArray[np.uint32]] = (),
     ) -> tuple[bytes, NDArray[np.uint32]]:
         """See `edge_codec.base.layer.BaseCoder.encode`; the payload is the coded tokens."""
-        del phase  # a frame is predicted from the one before, whichever that is
+        del phase, ahead  # a frame is predicted from the one before, whichever that is
         if self._frame_encoder is not None:
             return self._frame_encoder.encode(samples, key)
         tokens = self._analyze(self._normalize(samples)[None, None])

@@ -51,6 +51,7 @@ class _Work:
     slice_index: int
     phase_index: int
     key: bool
+    ahead: Sequence[NDArray[np.uint32]] = ()
 
 
 _Base = tuple[bytes | None, NDArray[np.uint32] | None]
@@ -135,6 +136,7 @@ class Encoder:
         *,
         key: bool = False,
         give_up_ns: int | None = None,
+        ahead: Sequence[NDArray[Any]] = (),
     ) -> Packet:
         """Code the next frame of a slice.
 
@@ -152,6 +154,10 @@ class Encoder:
         give_up_ns : int, optional
             Instant of `time.monotonic_ns` from which on the residual layer does not try for the
             stream's effort any more: what is not finished by then is coded as `fast` does.
+        ahead : sequence of ndarray
+            Frames of the slice that follow this one in time, the nearest first, as far as they are
+            known and wanted: a base layer may code a key frame that suits them. They are still to
+            be pushed. Decoders need not know.
 
         Returns
         -------
@@ -164,7 +170,7 @@ class Encoder:
             If the frame does not fit the stream, or the slice has all its phases already, or an
             earlier frame of the slice failed halfway, or it cannot be a key frame.
         """
-        work = [self._begin(frame, slice_index, key)]
+        work = [self._begin(frame, slice_index, key, ahead)]
         self._mark("normalize")
         base = self._encode_bases(work)[0]
         return self._finish(work[0], base, metadata, give_up_ns)
@@ -235,7 +241,13 @@ class Encoder:
             state.restart(self.spec, self._model, self._map)
         self._next_phases, self._finished, self._sequence = {}, set(), 0
 
-    def _begin(self, frame: NDArray[Any], slice_index: int, key: bool) -> _Work:
+    def _begin(
+        self,
+        frame: NDArray[Any],
+        slice_index: int,
+        key: bool,
+        ahead: Sequence[NDArray[Any]] = (),
+    ) -> _Work:
         """Check a frame and its slice; what fails here harms nothing."""
         state = self._state(slice_index)
         phase = self._order.phase_at(state.turn)
@@ -245,8 +257,9 @@ class Encoder:
                 f"phase {phase} of an archive cannot be a key frame; its key interval is "
                 f"{self.spec.key_interval}"
             )
+        following = [to_samples(other, self.spec) for other in ahead]
         to_samples(frame, self.spec, state.samples)
-        return _Work(state, slice_index, phase, key or must)
+        return _Work(state, slice_index, phase, key or must, following)
 
     def _encode_bases(self, work: Sequence[_Work]) -> list[_Base]:
         """Code the base layers of frames of different slices."""
@@ -260,6 +273,7 @@ class Encoder:
             [job.state.samples for job in work],
             [job.phase_index for job in work],
             [job.key for job in work],
+            [job.ahead for job in work],
         )
         self._mark("infer")
         return list(coded)

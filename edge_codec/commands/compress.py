@@ -61,6 +61,13 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="code each heart cycle as a hierarchy, for dwt-cal: smaller, and not for live streams",
     )
     parser.add_argument(
+        "--look-ahead",
+        type=int,
+        metavar="N",
+        help="phases that a key frame of dwt-cal is filtered with before it is coded, 6 without "
+        "the option; 0: as live streams, without a delay",
+    )
+    parser.add_argument(
         "--effort",
         default="default",
         metavar="fast|default|best",
@@ -110,6 +117,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
             rate=chosen_rate(options),
             psnr_db=options.psnr,
             archive=options.archive,
+            look_ahead=options.look_ahead,
         ),
         progress(options, console),
     )

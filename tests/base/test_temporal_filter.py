@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 MODULES = native_modules()
 SIDE, RANGE, LENGTH, ONE, WEIGHT = 8, 5, 128, 1024, 717
 TOLERANCE, PERCENTILE, UNLIKE = 3, 15, 4
+COARSE = 100  # a quantizer that adds more than any noise
 SHAPES = ((1, 1), (1, 40), (9, 7), (16, 24), (37, 51))
 
 
-def filtered(module, frame, others) -> NDArray[np.int16]:
+def filtered(module, frame, others, quantizer=COARSE) -> NDArray[np.int16]:
     out = np.full_like(frame, -1)
-    module.filter_over_time(frame, others, out)
+    module.filter_over_time(frame, others, quantizer, out)
     return out
 
 
@@ -60,7 +61,7 @@ def typical(frame, errors) -> int:
     return max(1, int(values[len(values) * PERCENTILE // 100])) if len(values) else 1
 
 
-def plain_filter(frame, others) -> NDArray[np.int64]:
+def plain_filter(frame, others, quantizer=COARSE) -> NDArray[np.int64]:
     """What `filter_over_time` makes, in plain NumPy."""
     frame, others = frame.astype(np.int64), [other.astype(np.int64) for other in others]
     counts = by_blocks(np.ones_like(frame))
@@ -69,12 +70,14 @@ def plain_filter(frame, others) -> NDArray[np.int64]:
     shifts = (by_blocks((frame - moved(frame, *by)) ** 2) * 64 // counts for by in ((1, 0), (0, 1)))
     if noise > UNLIKE * min(typical(frame, errors) for errors in shifts):
         noise = 1
+    added = round(64 * 2 ** ((quantizer - 24) / 6)) ** 2 // 384
+    most = min(WEIGHT, WEIGHT * added // noise)
     sums, totals = ONE * frame, np.full_like(frame, ONE)
     for other, (errors, rows, columns) in zip(others, found, strict=True):
         for by, bx in np.ndindex(errors.shape):
             part = np.s_[by * SIDE : (by + 1) * SIDE, bx * SIDE : (bx + 1) * SIDE]
             steps = max(0, int(errors[by, bx]) - noise) * 8 // (TOLERANCE * noise)
-            weight = WEIGHT * round(ONE * math.exp(-steps / 8)) // ONE if steps < 64 else 0
+            weight = most * round(ONE * math.exp(-steps / 8)) // ONE if steps < 64 else 0
             sums[part] += weight * moved(other, rows[by, bx], columns[by, bx])[part]
             totals[part] += weight
     return (sums + totals // 2) // totals
@@ -85,9 +88,11 @@ def test_all_modules_do_what_the_plain_filter_does(shape):
     cine = moving_frames(*shape, 4)
     noise = np.random.default_rng(3).integers(0, 4096, (2, *shape)).astype(np.int16)
     for frames in (cine, [cine[0], noise[0], cine[1]], [noise[0], noise[1], noise[0]]):
-        expected = plain_filter(frames[0], frames[1:])
-        for module in MODULES:
-            np.testing.assert_array_equal(filtered(module, frames[0], list(frames[1:])), expected)
+        for quantizer in (COARSE, 44, 36, 0):
+            expected = plain_filter(frames[0], frames[1:], quantizer)
+            for module in MODULES:
+                found = filtered(module, frames[0], list(frames[1:]), quantizer)
+                np.testing.assert_array_equal(found, expected)
 
 
 def test_the_twin_sees_motion_and_noise():
@@ -104,7 +109,7 @@ def test_equal_frames_and_no_frames_change_nothing(module):
         np.testing.assert_array_equal(filtered(module, frame, [frame] * 16), frame)
         np.testing.assert_array_equal(filtered(module, frame, ()), frame)
         in_place = frame.copy()
-        module.filter_over_time(in_place, [frame], in_place)
+        module.filter_over_time(in_place, [frame], COARSE, in_place)
         np.testing.assert_array_equal(in_place, frame)
 
 
@@ -129,6 +134,15 @@ def test_noise_falls_and_what_moves_stays():
     before, after = (float(((f - clean[0]) ** 2).mean()) for f in (frames[0], out))
     # The mean of 1 + 6 frames of weights 1 and 0.7 has 0.146 of the noise of one.
     assert after < 0.35 * before
+    changes = [
+        np.abs(
+            filtered(MODULES[0], frames[0], frames[1:], quantizer).astype(int) - frames[0]
+        ).mean()
+        for quantizer in (70, 60, 54, 48, 30)
+    ]
+    assert changes[0] > 10
+    assert changes == sorted(changes, reverse=True)
+    assert changes[-1] < 0.3
 
 
 def test_bad_arguments_are_refused():
@@ -136,19 +150,22 @@ def test_bad_arguments_are_refused():
     out = frame.copy()
     for others in ([frame[:, :8].copy()], [frame.astype(np.uint16)], [frame.ravel()], [out.T]):
         with pytest.raises((ValueError, BufferError)):
-            module.filter_over_time(frame, others, out)
+            module.filter_over_time(frame, others, COARSE, out)
     for wrong in (frame.astype(np.int32), frame[:0], np.zeros((9, 8), np.int16)):
         with pytest.raises(ValueError, match="no int16 frame"):
-            module.filter_over_time(frame, [], wrong)
+            module.filter_over_time(frame, [], COARSE, wrong)
     with pytest.raises(ValueError, match="17 other frames; expected 16"):
-        module.filter_over_time(frame, [frame] * 17, out)
+        module.filter_over_time(frame, [frame] * 17, COARSE, out)
     for value in (-1, 4096):
         beyond = np.full_like(frame, value)
         for arguments in ((beyond, [frame]), (frame, [frame, beyond])):
             with pytest.raises(ValueError, match="from 0 to 4095"):
-                module.filter_over_time(*arguments, out)
+                module.filter_over_time(*arguments, COARSE, out)
     with pytest.raises(TypeError):
-        module.filter_over_time(frame, 3, out)
+        module.filter_over_time(frame, 3, COARSE, out)
+    for quantizer in (-1, 128):
+        with pytest.raises(ValueError, match="expected 0 to 127"):
+            module.filter_over_time(frame, [frame], quantizer, out)
     out.flags.writeable = False
     with pytest.raises((ValueError, BufferError)):
-        module.filter_over_time(frame, [frame], out)
+        module.filter_over_time(frame, [frame], COARSE, out)

@@ -5,8 +5,12 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#define MOST_SIDE 65535
+#define MOST_PIXELS (1 << 24)
+
 #include "decode.h"
 #include "encode.h"
+#include "temporal_binding.h"
 
 /* The same source makes three modules: this one, and those for processors with more. */
 #if defined(EDGE_CODEC_AVX512)
@@ -21,8 +25,6 @@
 #endif
 
 #define MOST_WORKERS 64
-#define MOST_SIDE 65535
-#define MOST_PIXELS (1 << 24)
 
 static PyObject *BITSTREAM_ERROR; /* edge_codec.errors.BitstreamError */
 
@@ -161,12 +163,6 @@ typedef struct {
     PyObject *references, *mapper;
     int quantizer, key, slot, effort, offset, threads;
 } encode_call;
-
-static int are_samples(const int16_t *samples, size_t n) {
-    int beyond = 0;
-    for (size_t i = 0; i < n; i++) beyond |= samples[i] & ~PIXEL_TOP;
-    return !beyond;
-}
 
 static int check_call(const coder *self, const encode_call *a) {
     const size_t n = (size_t)self->store.rows * (size_t)self->store.columns;
@@ -309,6 +305,8 @@ static PyObject *py_features(PyObject *self, PyObject *none) {
 static PyMethodDef METHODS[] = {
     {"features", py_features, METH_NOARGS,
      "features() -> whether the processor has what each of the other modules needs"},
+    {"filter_over_time", py_filter_over_time, METH_VARARGS,
+     "filter_over_time(frame, others, quantizer, out): the frame's mean with others, moved to match it"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -26,3 +26,10 @@ class Coder:
     def frame(self, slot: int, out: NDArray[np.int16], /) -> None: ...
 
 def features() -> dict[str, bool]: ...
+def filter_over_time(
+    frame: NDArray[np.int16],
+    others: Sequence[NDArray[np.int16]],
+    quantizer: int,
+    out: NDArray[np.int16],
+    /,
+) -> None: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,9 +60,16 @@ class HybridCoder:
         return self._control
 
     def encode(
-        self, samples: NDArray[np.uint32], phase: int, key: bool
+        self,
+        samples: NDArray[np.uint32],
+        phase: int,
+        key: bool,
+        ahead: Sequence[NDArray[np.uint32]] = (),
     ) -> tuple[bytes, NDArray[np.uint32]]:
         """See `edge_codec.base.layer.BaseCoder.encode`.
+
+        A key frame is coded as what remains of it, and of those ahead, when noise is averaged out:
+        most frames of its group are predicted from it, each with noise of its own.
 
         Raises
         ------
@@ -75,6 +84,8 @@ class HybridCoder:
         plan = place.plan
         self._depth.narrow(samples, self._internal)
         quantizer = self._control.choose(plan.layer, place.layers_ahead)
+        if key and ahead:
+            self._filter(ahead, quantizer)
         payload = self._encode(quantizer, plan)
         # Only a key frame can be coded again: for others, contexts have learned from the frame.
         while key and (other := self._control.again(quantizer, 8 * len(payload))) is not None:
@@ -82,6 +93,13 @@ class HybridCoder:
             payload = self._encode(quantizer, plan)
         self._control.spend(plan.layer, quantizer, 8 * len(payload))
         return payload, self._finish(phase, plan)
+
+    def _filter(self, ahead: Sequence[NDArray[np.uint32]], quantizer: int) -> None:
+        """Filter the frame in `_internal` over time."""
+        others = [np.empty_like(self._internal) for _ in ahead]
+        for samples, other in zip(ahead, others, strict=True):
+            self._depth.narrow(samples, other)
+        native.filter_over_time(self._internal, others, quantizer, self._internal)
 
     def _encode(self, quantizer: int, plan: FramePlan) -> bytes:
         """Code the frame in `_internal`."""

@@ -83,7 +83,10 @@ class HybridModel:
         samples: Sequence[NDArray[np.uint32]],
         phases: Sequence[int],
         keys: Sequence[bool],
+        aheads: Sequence[Sequence[NDArray[np.uint32]]] = (),
     ) -> list[tuple[bytes, NDArray[np.uint32]]]:
         """See `edge_codec.base.layer.BaseModel.encode_frames`."""
-        frames = zip(coders, samples, phases, keys, strict=True)
-        return [coder.encode(frame, phase, key) for coder, frame, phase, key in frames]
+        frames = zip(coders, samples, phases, keys, aheads or [()] * len(keys), strict=True)
+        return [
+            coder.encode(frame, phase, key, ahead) for coder, frame, phase, key, ahead in frames
+        ]

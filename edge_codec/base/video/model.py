@@ -80,8 +80,10 @@ class VideoModel:
         samples: Sequence[NDArray[np.uint32]],
         phases: Sequence[int],
         keys: Sequence[bool],
+        aheads: Sequence[Sequence[NDArray[np.uint32]]] = (),
     ) -> list[tuple[bytes, NDArray[np.uint32]]]:
         """See `edge_codec.base.layer.BaseModel.encode_frames`; slices go on several threads."""
+        del aheads
         work = zip(coders, samples, phases, keys, strict=True)
         return list(coders[0].mapper(lambda job: job[0].encode(*job[1:]), work))
 
@@ -115,9 +117,14 @@ class VideoCoder:
         self._decoder: VideoDecoder | None = None
 
     def encode(
-        self, samples: NDArray[np.uint32], phase: int, key: bool
+        self,
+        samples: NDArray[np.uint32],
+        phase: int,
+        key: bool,
+        ahead: Sequence[NDArray[np.uint32]] = (),
     ) -> tuple[bytes, NDArray[np.uint32]]:
         """See `edge_codec.base.layer.BaseCoder.encode`."""
+        del ahead
         if key or self._encoder is None:
             self._encoder = self._open_encoder()
         payload = self._encoder.encode(self._extend(self._levels.encode(samples)))
