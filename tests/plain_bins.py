@@ -117,6 +117,8 @@ class Reader(Bins):
         self.data = data
         self.code = int.from_bytes((data + bytes(4))[:4], "big")
         self.position = 4
+        if self.code == self.range:
+            raise DamagedError
 
     def part(self, split: int, likely: float) -> int:
         del likely

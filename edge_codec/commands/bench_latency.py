@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from edge_codec.commands.coding_options import positive
+from edge_codec.commands.coding_options import MODELS, positive
 from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _add_coding(parser: argparse.ArgumentParser) -> None:
     promise = group.add_mutually_exclusive_group()
     promise.add_argument("--lossless", action="store_true", help="the default without --model")
     promise.add_argument("--max-error", type=int, metavar="N", help="as of compress")
-    group.add_argument("--model", default="none", metavar="none|vqvae", help="base layer")
+    group.add_argument("--model", default="none", metavar=MODELS, help="base layer")
     group.add_argument("--effort", default="default", metavar="fast|default|best")
     group.add_argument("--backend", default="auto", metavar="NAME", help="as of compress")
     group.add_argument("--threads", type=positive, metavar="N", help="threads for one frame")

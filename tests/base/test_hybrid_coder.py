@@ -234,4 +234,4 @@ def test_qualities_that_there_are_not_are_refused(quality: Any) -> None:
 
 
 def test_levels_beyond_the_quantizers_take_the_last_one() -> None:
-    assert [quantizer_at(level, 4) for level in (-9, 60, 126)] == [0, 64, 127]
+    assert [quantizer_at(level, 4) for level in (-9, 60, 126)] == [24, 64, 127]

@@ -214,6 +214,10 @@ static int run_workers(coder *self, const encode_call *a) {
     Py_BEGIN_ALLOW_THREADS
     encode_work(self->encoder); /* what is left */
     Py_END_ALLOW_THREADS
+    if (self->workers) {
+        PyErr_SetString(PyExc_RuntimeError, "the mapper returned before its workers");
+        return 0;
+    }
     return 1;
 }
 

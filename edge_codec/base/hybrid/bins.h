@@ -168,6 +168,7 @@ static void start_decoder(bins *c, const uint8_t *in, size_t size) {
     c->size = size;
     c->range = 0xFFFFFFFF;
     for (int i = 0; i < 4; i++) c->code = c->code << 8 | next_byte(c);
+    c->failed = c->code == c->range; /* no encoder's number is so high */
 }
 
 /* Whether the decoder reads what no encoder wrote. */

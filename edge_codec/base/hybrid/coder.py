@@ -16,6 +16,7 @@ from edge_codec.engine import Mapper
 from edge_codec.errors import BitstreamError, EdgeCodecError, FrameError
 from edge_codec.spec import Effort, StreamSpec
 
+MOST_AHEAD = 16  # frames that the temporal filter takes; the nearest come first
 WORKERS = 4  # parts of a frame that may be in work at a time
 
 
@@ -95,7 +96,8 @@ class HybridCoder:
         return payload, self._finish(phase, plan)
 
     def _filter(self, ahead: Sequence[NDArray[np.uint32]], quantizer: int) -> None:
-        """Filter the frame in `_internal` over time."""
+        """Filter the frame in `_internal` over time, with as many others as the filter takes."""
+        ahead = ahead[:MOST_AHEAD]
         others = [np.empty_like(self._internal) for _ in ahead]
         for samples, other in zip(ahead, others, strict=True):
             self._depth.narrow(samples, other)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from edge_codec.errors import SpecError
 
 QUANTIZERS = 128
+FINEST = 24  # below it a level cannot hold what a block of a bright frame may have
 MAX_QUALITY = 63
 DEFAULT_QUALITY = 32
 
@@ -47,4 +48,4 @@ def offsets(archive: bool) -> tuple[int, ...]:
 
 def quantizer_at(level: int, offset: int) -> int:
     """Return the quantizer of a frame, the nearest that there is."""
-    return min(max(level + offset, 0), QUANTIZERS - 1)
+    return min(max(level + offset, FINEST), QUANTIZERS - 1)

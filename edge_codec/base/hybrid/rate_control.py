@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge_codec.base.hybrid.quantizer import (
+    FINEST,
     QUANTIZERS,
     check_quality,
     level_of,
@@ -209,7 +210,7 @@ class BufferedRate:
         even = self._target * len(layers)
         budget = max(even + _START * self._size - self._fullness, even / 8)
         counts = [(layer, layers.count(layer)) for layer in sorted(set(layers))]
-        low, high = -16.0, float(QUANTIZERS)
+        low, high = float(FINEST - max(self._offsets)), float(QUANTIZERS)
         while high - low > 1 / 8:
             level = (low + high) / 2
             bits = sum(

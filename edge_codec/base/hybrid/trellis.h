@@ -21,6 +21,11 @@
 typedef uint8_t square __attribute__((vector_size(16))); /* of a square's places in its scan */
 typedef float costs_of_states __attribute__((vector_size(4 * STATES)));
 typedef int32_t states __attribute__((vector_size(4 * STATES)));
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, (states){i, j, k, l})
+#endif
 
 typedef struct {
     square level, sum, count; /* levels; sum and number of those that are known around a place */
@@ -191,7 +196,8 @@ HYBRID_INLINE void step_zero(const transform_costs *t, front *f, trellis *w, int
     costs_of_states zero;
     for (int s = 0; s < STATES; s++)
         zero[s] = t->significant[quantizer_class(s)][kind][SUM_CLASS[sum_at(&f->way[s], place)]][0];
-    f->cost = __builtin_shuffle(f->cost + zero, (states){0, 2, 1, 3}); /* the next of each state */
+    const costs_of_states sum = f->cost + zero;
+    f->cost = SHUFFLE(sum, sum, 0, 2, 1, 3); /* the next of each state */
     w->level[i] = (states){0, 0, 0, 0};
     w->from[i] = (states){0, 2, 1, 3};
     const path kept = f->way[1];
@@ -240,14 +246,14 @@ HYBRID_INLINE void step_full(const cost_tables *all, const transform_costs *t, c
     const states even_level = is_some & (states){o->even[0], o->even[0], o->even[1], o->even[1]};
     const states odd_level = {o->odd[0], o->odd[0], o->odd[1], o->odd[1]};
     even = choose_costs(is_some, even, zero);
-    const costs_of_states one = __builtin_shuffle(even, odd, (states){0, 2, 4, 6});
-    const costs_of_states other = __builtin_shuffle(even, odd, (states){5, 7, 1, 3});
+    const costs_of_states one = SHUFFLE(even, odd, 0, 2, 4, 6);
+    const costs_of_states other = SHUFFLE(even, odd, 5, 7, 1, 3);
     const states is_other = other < one;
     next->cost = choose_costs(is_other, other, one);
     states from = choose_states(is_other, (states){1, 3, 1, 3}, (states){0, 2, 0, 2});
     states level = choose_states(is_other,
-                                 __builtin_shuffle(even_level, odd_level, (states){5, 7, 1, 3}),
-                                 __builtin_shuffle(even_level, odd_level, (states){0, 2, 4, 6}));
+                                 SHUFFLE(even_level, odd_level, 5, 7, 1, 3),
+                                 SHUFFLE(even_level, odd_level, 0, 2, 4, 6));
     if (may_start) start_paths(all, t, at, o, magnitudes[0], &next->cost, &from, &level);
     w->from[i] = from;
     w->level[i] = level;

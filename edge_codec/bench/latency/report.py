@@ -169,7 +169,7 @@ def _plan_fields(run: Run) -> dict[str, Any]:
 def _engines(run: Run) -> dict[str, Any]:
     """Return on what the networks ran, with their precision, and the hashes of their files."""
     plan = run.plan
-    if plan.model is ModelId.NONE:
+    if plan.model is not ModelId.VQVAE:  # no network
         return {"engines": {}, "model_hashes": {}}
     model = load_model(plan.model, backend=plan.backend, threads=plan.threads)
     engines = {}
