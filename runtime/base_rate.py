@@ -36,8 +36,11 @@ class BaseRate:
         """Refuse what cannot be."""
         if self.quality is not None and self.bits_per_frame is not None:
             raise SpecError("quality and bits per frame exclude each other; give one of them")
-        if self.quality is not None and not 0 <= self.quality <= MAX_QUALITY:
-            raise SpecError(f"quality is {self.quality}; use 0 to {MAX_QUALITY}, the best")
+        quality = self.quality
+        if quality is not None and (type(quality) is not int or not 0 <= quality <= MAX_QUALITY):
+            raise SpecError(
+                f"quality is {quality!r}; use an integer of 0 to {MAX_QUALITY}, the best"
+            )
         if self.bits_per_frame is not None and not 8 <= self.bits_per_frame < math.inf:
             raise SpecError(f"bits per frame is {self.bits_per_frame}; use 8 or more")
 

@@ -51,7 +51,7 @@ def looking_ahead(
     spec : StreamSpec
         The stream.
     n_phases : int
-        How many to look ahead; fewer where a slice ends.
+        How many to look ahead; fewer where a slice ends, none where all frames are key frames.
 
     Yields
     ------
@@ -59,6 +59,8 @@ def looking_ahead(
         Each frame.
     """
     source, waiting = iter(frames), deque[SourceFrame]()
+    if spec.key_interval == 1:
+        n_phases = 0  # no frame is predicted from a key frame: filtering it would only cost quality
     most = 1 + n_phases * spec.info.n_slices
     while True:
         if not waiting:

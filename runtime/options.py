@@ -93,8 +93,8 @@ class CompressOptions:
             raise SpecError(
                 f"model '{self.model.label}' does not look ahead; use model dwt-cal for it"
             )
-        if not 0 <= look_ahead <= MAX_LOOK_AHEAD:
-            raise SpecError(f"look_ahead is {look_ahead}; use 0 to {MAX_LOOK_AHEAD} phases")
+        if type(look_ahead) is not int or not 0 <= look_ahead <= MAX_LOOK_AHEAD:
+            raise SpecError(f"look_ahead is {look_ahead!r}; use 0 to {MAX_LOOK_AHEAD} phases")
 
     def _check_target(self, psnr_db: float) -> None:
         check_rated(self.model)

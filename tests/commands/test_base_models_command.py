@@ -135,7 +135,7 @@ def test_a_target_is_reached_with_the_least_quality(heart, tmp_path, options):
     [
         (["--quality", 9], ExitStatus.INPUT, "no choice of quality"),
         (["--model", "vqvae", "--bits-per-frame", 900], ExitStatus.INPUT, "bits per frame"),
-        (["--model", "dwt-cal", "--quality", 64], ExitStatus.INPUT, "use 0 to 63"),
+        (["--model", "dwt-cal", "--quality", 64], ExitStatus.INPUT, "integer of 0 to 63"),
         (["--model", "video", "--archive"], ExitStatus.INPUT, "no archive order"),
         (["--archive"], ExitStatus.INPUT, "no archive order"),
         (["--psnr", 40], ExitStatus.INPUT, "no choice of quality"),

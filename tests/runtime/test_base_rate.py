@@ -25,8 +25,10 @@ DTYPE = np.dtype(np.int16)
     ("choice", "message"),
     [
         ({"quality": 3, "bits_per_frame": 900.0}, "exclude each other"),
-        ({"quality": 64}, "use 0 to 63"),
-        ({"quality": -1}, "use 0 to 63"),
+        ({"quality": 64}, "integer of 0 to 63"),
+        ({"quality": -1}, "integer of 0 to 63"),
+        ({"quality": 3.5}, "integer of 0 to 63"),
+        ({"quality": "9"}, "integer of 0 to 63"),
         ({"bits_per_frame": 7.0}, "8 or more"),
         ({"bits_per_frame": math.nan}, "8 or more"),
         ({"bits_per_frame": math.inf}, "8 or more"),

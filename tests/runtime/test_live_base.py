@@ -132,7 +132,7 @@ def test_models_of_a_stream_are_loaded_for_each_segment_with_its_choices(monkeyp
     [
         (["--quality", "3"], "no choice of quality"),
         (["--model", "video", "--bits-per-frame", "900"], "does not keep to bits per frame"),
-        (["--model", "dwt-cal", "--quality", "99"], "use 0 to 63"),
+        (["--model", "dwt-cal", "--quality", "99"], "integer of 0 to 63"),
     ],
 )
 def test_serving_with_options_that_make_no_sense(options, message):

@@ -56,7 +56,7 @@ def source(phases: int = PHASES) -> list[SourceFrame]:
 
 
 @pytest.mark.parametrize("look_ahead", [0, 1, 3, 16])
-@pytest.mark.parametrize("interval", [1, 5, 32])
+@pytest.mark.parametrize("interval", [2, 5, 32])
 def test_key_frames_come_with_the_next_phases_of_their_slice(interval, look_ahead):
     found = list(looking_ahead(source(), spec_of(interval), look_ahead))
     assert [f.metadata for f in found] == [f.metadata for f in source()]
@@ -64,6 +64,11 @@ def test_key_frames_come_with_the_next_phases_of_their_slice(interval, look_ahea
         first = frame.phase_index + 1
         due = range(first, min(first + look_ahead, PHASES)) if not (first - 1) % interval else ()
         assert [int(a[0, 0]) for a in frame.ahead] == [100 * frame.slice_index + p for p in due]
+
+
+def test_key_frames_from_which_nothing_is_predicted_are_left_as_they_are():
+    for frame in looking_ahead(source(), spec_of(1), 6):
+        assert frame.ahead == ()
 
 
 def test_no_more_frames_are_kept_than_are_looked_at():
@@ -159,7 +164,7 @@ def test_who_does_not_look_ahead_says_so():
         with pytest.raises(SpecError, match="does not look ahead; use model dwt-cal"):
             CompressOptions(model, look_ahead=0)
         assert CompressOptions(model, None).key_look_ahead == 0
-    for number in (-1, 17):
+    for number in (-1, 17, 2.5):
         with pytest.raises(SpecError, match="use 0 to 16 phases"):
             CompressOptions(ModelId.DWT_CAL, look_ahead=number)
     assert CompressOptions(ModelId.DWT_CAL, None).key_look_ahead == 6
