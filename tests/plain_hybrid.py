@@ -12,6 +12,7 @@ import numpy as np
 from plain_bins import Bins, Context, DamagedError, Inventor, Mixer, Reader
 from plain_intra import predict_intra
 from plain_levels import Levels
+from plain_loop_filter import classes, filter_square
 
 SKIP, MERGE, INTER, INTRA = range(4)
 TAPS = (
@@ -96,6 +97,7 @@ class PlainHybrid:
         self.rows, self.columns = rows, columns
         self.height, self.width = (rows + 7) // 8 * 8, (columns + 7) // 8 * 8
         self.slots: dict[int, Frame] = {}
+        self.filtered: set[tuple[bool, int]] = set()  # classes that were
 
     def frame(self, slot: int) -> np.ndarray:
         """The frame in a slot."""
@@ -126,8 +128,30 @@ class PlainHybrid:
         for y in range(0, self.height, 64):
             for x in range(0, self.width, 64):
                 self._node(x, y, 6)
+        self._filter()
         bins.finish()
         self.slots[slot] = self.now
+
+    def _filter(self) -> None:
+        kinds = classes(self.now.pixels, self.delta)
+        filtered = self.now.pixels.copy()
+        for top in range(0, self.height, 32):
+            for left in range(0, self.width, 32):
+                rows = range(top, min(top + 32, self.height), 4)
+                columns = range(left, min(left + 32, self.width), 4)
+                places = [(x, y) for y in rows for x in columns if not self._is_skipped(x, y)]
+                if not places or not self.bins.bin(self.models("filtered", int(self.key))):
+                    continue
+                for x, y in places:
+                    self.filtered.add((self.key, int(kinds[y // 4, x // 4])))
+                    filtered[y : y + 4, x : x + 4] = filter_square(
+                        self.now.pixels, kinds, x, y, self.key, self.delta
+                    )
+        self.now.pixels = filtered
+
+    def _is_skipped(self, x: int, y: int) -> bool:
+        unit = self.now.unit(x, y)
+        return unit is not None and unit.mode == SKIP
 
     # ---------------------------------------------------------------------------------- the tree
 

@@ -1,6 +1,6 @@
 """The hybrid layer's frames in their order: samples, slots and references, in plain Python.
 
-Written from docs/bitstream.md, sections 13.1 and 13.9, alone.
+Written from docs/bitstream.md, sections 13.1 and 13.10, alone.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ CONTEXTS = {
     "split_transform", "coded_part", "coded_intra", "four_parts", "likely", "likely_index",
     "other_mode", "motion_some", "motion_more", ("motion_prefix", 0), ("motion_prefix", 1),
     "predictor", "reference", "merge_index", "last", "significant", "place", "greater",
-    "greater_size",
+    "greater_size", "filtered",
 }  # fmt: skip
 
 
@@ -43,6 +43,8 @@ def test_made_up_streams_use_all_of_the_syntax():
         (INTRA, log_side) for log_side in (3, 4, 5)
     }
     assert {u.intra_mode for u in units if u.mode == INTRA} == set(range(35))
+    kinds = set().union(*(plain.filtered for plain in plains))
+    assert kinds == set(itertools.product((True, False), range(5)))
     vectors = [part for u in units for part in u.motion.parts]
     assert {r for r, *_ in vectors} == {0, 1, 2, 3}
     assert {x & 3 for _, x, _ in vectors} == {y & 3 for _, _, y in vectors} == {0, 1, 2, 3}
@@ -154,7 +156,8 @@ def test_a_payload_ends_where_it_ends(stream):
     steps, _ = invented(*stream)
     key = steps[0]
     assert len(key.payload) > 9
-    for payload in (key.payload + b"\0\0", key.payload + bytes(99), key.payload[:-4]):
+    half = key.payload[: len(key.payload) // 2]
+    for payload in (key.payload + b"\0\0", key.payload + bytes(99), half):
         with pytest.raises(DamagedError):
             PlainHybrid(*stream[1:]).decode(payload, True, (), 0)
         for module in MODULES:

@@ -31,6 +31,7 @@ static PyObject *BITSTREAM_ERROR; /* edge_codec.errors.BitstreamError */
 typedef struct {
     PyObject_HEAD
     frame_store store;
+    loop_filter filter;
     models models;
     bins bins; /* keeps the memory of the payload */
     encoder *encoder;
@@ -61,6 +62,7 @@ static void coder_free(coder *self) {
     PyTypeObject *const type = Py_TYPE(self);
     encoder_free(self->encoder);
     close_store(&self->store);
+    free_filter(&self->filter);
     free(self->bins.out);
     type->tp_free(self);
     Py_DECREF(type);
@@ -102,7 +104,9 @@ static int open_picture(coder *self, int key, PyObject *references, int slot, pi
         return 0;
     }
     if (!key && !take_references(self, references, slot, p)) return 0;
-    if (!reserve_frame(&self->store, &self->store.slot[slot])) return PyErr_NoMemory(), 0;
+    if (!reserve_frame(&self->store, &self->store.slot[slot]) ||
+        !reserve_filter(&self->filter, &self->store))
+        return PyErr_NoMemory(), 0;
     p->height = self->store.height;
     p->width = self->store.width;
     p->unit_columns = self->store.unit_columns;
@@ -125,7 +129,7 @@ static PyObject *coder_decode(coder *self, PyObject *args) {
     if (!open_picture(self, key, references, slot, &p)) return PyBuffer_Release(&payload), NULL;
     self->is_busy = 1;
     Py_BEGIN_ALLOW_THREADS
-    is_valid = decode_frame(&p, &self->models, payload.buf, (size_t)payload.len);
+    is_valid = decode_frame(&p, &self->models, &self->filter, payload.buf, (size_t)payload.len);
     if (is_valid) extend_frame(&self->store, p.now);
     Py_END_ALLOW_THREADS
     self->is_busy = 0;
@@ -153,6 +157,28 @@ static PyObject *coder_frame(coder *self, PyObject *args) {
         memcpy((char *)out.buf + (size_t)y * row, s->slot[slot].pixels + y * s->stride, row);
     PyBuffer_Release(&out);
     Py_RETURN_NONE;
+}
+
+/* For training: what the loop filter saw of the frame coded last, in whole blocks of 8 x 8. */
+static PyObject *coder_unfiltered(coder *self, PyObject *args) {
+    const loop_filter *const l = &self->filter;
+    const size_t width = (size_t)self->store.width, height = (size_t)self->store.height;
+    Py_buffer pixels, classes;
+    if (!PyArg_ParseTuple(args, "w*w*", &pixels, &classes)) return NULL;
+    const int is_valid = l->memory && !self->is_busy &&
+                         (size_t)pixels.len == width * height * sizeof *l->pixels &&
+                         (size_t)classes.len == width * height / (UNIT * UNIT);
+    for (size_t y = 0; is_valid && y < height; y++)
+        memcpy((char *)pixels.buf + y * width * sizeof *l->pixels,
+               l->pixels + (ptrdiff_t)y * l->stride, width * sizeof *l->pixels);
+    for (size_t y = 0; is_valid && y < height / UNIT; y++)
+        memcpy((char *)classes.buf + y * width / UNIT,
+               l->classes + y * (size_t)l->class_stride, width / UNIT);
+    PyBuffer_Release(&pixels);
+    PyBuffer_Release(&classes);
+    if (is_valid) Py_RETURN_NONE;
+    return PyErr_Format(PyExc_ValueError, "no frame was coded yet, or %zu x %zu pixels do not fit",
+                        height, width);
 }
 
 /* --------------------------------------------------------------------------------------- encoding */
@@ -235,7 +261,7 @@ static PyObject *finish_payload(coder *self, const encode_call *a) {
 static PyObject *encode_picture(coder *self, const encode_call *a, const picture *p) {
     int is_done = 1;
     Py_BEGIN_ALLOW_THREADS
-    if (!self->encoder) self->encoder = encoder_new(&self->store);
+    if (!self->encoder) self->encoder = encoder_new(&self->store, &self->filter);
     is_done = self->encoder &&
               encode_open(self->encoder, p, &self->models, a->samples.buf, self->store.rows,
                           self->store.columns, a->quantizer, a->effort, a->offset, a->threads);
@@ -273,6 +299,8 @@ static PyMethodDef CODER_METHODS[] = {
      "encode(samples, quantizer, key, references, slot, effort, offset, mapper, threads) -> payload"},
     {"decode", (PyCFunction)coder_decode, METH_VARARGS, "decode(payload, key, references, slot)"},
     {"frame", (PyCFunction)coder_frame, METH_VARARGS, "frame(slot, out): copy the kept frame"},
+    {"unfiltered", (PyCFunction)coder_unfiltered, METH_VARARGS,
+     "unfiltered(pixels, classes): copy what the loop filter saw of the frame coded last"},
     {"_work", (PyCFunction)coder_work, METH_O, "_work(token): a worker's share of encode()"},
     {NULL, NULL, 0, NULL},
 };

@@ -29,6 +29,7 @@ typedef struct {
     context coded_part[4];
     context coded_intra[4];
     context four_parts;
+    context filtered[2]; /* key frame */
     context likely, likely_index[2];
     context other_mode[5];
     context last[2][2][4][9];               /* axis, intra, transform size, ones before */

@@ -8,6 +8,7 @@
 #ifndef EDGE_CODEC_HYBRID_DECODE_H
 #define EDGE_CODEC_HYBRID_DECODE_H
 
+#include "loop_filter.h"
 #include "quantizers.h"
 #include "transform.h"
 #include "tree.h"
@@ -47,8 +48,19 @@ static void decode_levels(frame_coding *f, int x, int y, int log_side, int intra
             row[i] = (int16_t)clip_pixel(row[i] + residual[j * side + i]);
 }
 
+/* Filters the squares that it is coded for. */
+static void decode_filter(frame_coding *f, loop_filter *l) {
+    const picture *const p = f->p;
+    open_filter(l, p, f->delta);
+    for (int y = 0; y < p->height; y += FILTER_SQUARE)
+        for (int x = 0; x < p->width; x += FILTER_SQUARE)
+            if (is_filterable(l, p, x, y) && code_filtered(DECODE, &f->bins, f->m, p, 0))
+                filter_square(l, p, x, y, f->delta, p->now->pixels + y * p->stride + x, p->stride);
+}
+
 /* Decodes into `p->now`; returns whether the payload is one that an encoder can have written. */
-static int decode_frame(const picture *p, models *m, const uint8_t *payload, size_t size) {
+static int decode_frame(const picture *p, models *m, loop_filter *l, const uint8_t *payload,
+                        size_t size) {
     frame_coding f = {.p = p, .m = m};
     if (size < 1 || payload[0] >= QUANTIZERS) return 0;
     f.delta = DELTAS[payload[0]];
@@ -56,7 +68,9 @@ static int decode_frame(const picture *p, models *m, const uint8_t *payload, siz
         f.reference[i] = (plane){p->reference[i]->pixels, p->stride, p->width, p->height};
     start_decoder(&f.bins, payload + 1, size - 1);
     code_tree(DECODE, &f);
-    return !f.bins.failed && is_finished(&f.bins);
+    if (f.bins.failed || is_beyond(&f.bins)) return 0;
+    decode_filter(&f, l);
+    return is_finished(&f.bins);
 }
 
 #endif

@@ -20,6 +20,7 @@
 
 typedef struct {
     const frame_store *store;
+    loop_filter *filter;
     task task;
     models *m;      /* of the slice: adapt as the frame is coded */
     models learned; /* what was known when contexts were last seen to hold */
@@ -43,11 +44,12 @@ static void encoder_free(encoder *e) {
     free(e);
 }
 
-static encoder *encoder_new(const frame_store *s) {
+static encoder *encoder_new(const frame_store *s, loop_filter *filter) {
     encoder *const e = calloc(1, sizeof *e);
     if (!e) return NULL;
     const size_t area = (size_t)s->width * (size_t)s->height;
     e->store = s;
+    e->filter = filter;
     e->rows = (s->height + TREE - 1) / TREE;
     e->columns = (s->width + TREE - 1) / TREE;
     e->task.source = calloc(area, sizeof *e->task.source);
@@ -180,9 +182,51 @@ static void encode_work(encoder *e) {
         work_on_row(e, e->worker[number], row);
 }
 
+/* By how much filtering lowers the squared error of a square. */
+static double filter_gain(const task *t, int x, int y, const int16_t *filtered) {
+    const picture *const p = &t->p;
+    int64_t gain = 0;
+    for (int j = 0; j < FILTER_SQUARE && y + j < p->height; j += 8)
+        for (int i = 0; i < FILTER_SQUARE && x + i < p->width; i += 8) {
+            const int16_t *const source = t->source + (ptrdiff_t)(y + j) * p->width + x + i;
+            const int16_t *const now = p->now->pixels + (y + j) * p->stride + x + i;
+            gain += squared_difference(source, p->width, now, p->stride, 8);
+            gain -= squared_difference(source, p->width, filtered + j * FILTER_SQUARE + i,
+                                       FILTER_SQUARE, 8);
+        }
+    return (double)gain;
+}
+
+static double filtered_cost(const task *t, models *m, int filtered) {
+    bins c = {.cost = 0};
+    code_filtered(ESTIMATE, &c, m, &t->p, filtered);
+    return bits_cost(t, &c);
+}
+
+/* Filters the squares for which that is worth its bit. */
+static void encode_filter(encoder *e) {
+    task *const t = &e->task;
+    const picture *const p = &t->p;
+    int16_t trial[FILTER_SQUARE * FILTER_SQUARE];
+    open_filter(e->filter, p, t->step);
+    for (int y = 0; y < p->height; y += FILTER_SQUARE)
+        for (int x = 0; x < p->width; x += FILTER_SQUARE) {
+            if (!is_filterable(e->filter, p, x, y)) continue;
+            filter_square(e->filter, p, x, y, t->step, trial, FILTER_SQUARE);
+            const double price = filtered_cost(t, e->m, 1) - filtered_cost(t, e->m, 0);
+            if (!code_filtered(ENCODE, &e->coding.bins, e->m, p, filter_gain(t, x, y, trial) > price))
+                continue;
+            const int columns = p->width - x < FILTER_SQUARE ? p->width - x : FILTER_SQUARE;
+            for (int j = 0; j < FILTER_SQUARE && y + j < p->height; j++)
+                memcpy(p->now->pixels + (y + j) * p->stride + x, trial + j * FILTER_SQUARE,
+                       (size_t)columns * sizeof *trial);
+        }
+}
+
 /* Codes what was decided; `out` gets the bins' bytes. Returns 0 without memory. */
 static int encode_close(encoder *e, bins *out) {
     if (!e->feedback) code_tree(ENCODE, &e->coding);
+    encode_filter(e);
     finish_encoder(&e->coding.bins);
     learn(e);
     const bins before = *out;

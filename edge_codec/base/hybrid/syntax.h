@@ -198,6 +198,11 @@ HYBRID_INLINE int code_part_coded(const int mode, bins *c, models *m, int log_si
     return code_bin(mode, c, &m->coded_part[log_side - 3], coded);
 }
 
+/* Whether a square of the frame is filtered; after all blocks. */
+HYBRID_INLINE int code_filtered(const int mode, bins *c, models *m, const picture *p, int filtered) {
+    return code_bin(mode, c, &m->filtered[p->key], filtered);
+}
+
 /* Whether an intra block or part has levels. */
 HYBRID_INLINE int code_intra_coded(const int mode, bins *c, models *m, int log_side, int coded) {
     return code_bin(mode, c, &m->coded_intra[log_side - 2], coded);
