@@ -318,17 +318,29 @@ class PlainHybrid:
         block = self.now.pixels[y : y + side, x : x + side]
         block[:] = np.clip(block + residual, 0, 4095)
 
+    def _transform(self, x: int, y: int, log_side: int, intra: int, sine: bool) -> None:
+        """Add a transform to the prediction."""
+        side, pixels = 1 << log_side, self.now.pixels
+        left = above = None
+        if self.now.unit(x - 1, y):
+            near, far, own = (pixels[y : y + side, x + i] for i in (-1, -2, 0))
+            left = 12 * near - 4 * far - 8 * own
+        if self.now.unit(x, y - 1):
+            near, far, own = (pixels[y + i, x : x + side] for i in (-1, -2, 0))
+            above = 12 * near - 4 * far - 8 * own
+        self._add(x, y, self.levels.residual(log_side, intra, sine, (left, above)))
+
     def _residual(self, x: int, y: int, log_side: int) -> None:
         if log_side < 6 and not self.bins.bin(self.models("split_transform", log_side)):
-            self._add(x, y, self.levels.residual(log_side, 0))
+            self._transform(x, y, log_side, 0, False)
             return
         half, some = 1 << (log_side - 1), False
         for k in range(4):
             coded = (k == 3 and not some) or self.bins.bin(self.models("coded_part", log_side))
             some = some or bool(coded)
             if coded:
-                residual = self.levels.residual(log_side - 1, 0)
-                self._add(x + half * (k & 1), y + half * (k >> 1), residual)
+                at = x + half * (k & 1), y + half * (k >> 1)
+                self._transform(*at, log_side - 1, 0, False)
 
     def _intra(self, x: int, y: int, log_side: int, log_block: int) -> None:
         mode, side = self._intra_mode(x, y), 1 << log_side
@@ -337,7 +349,7 @@ class PlainHybrid:
         self.now.pixels[y : y + side, x : x + side] = predict_intra(x, y, side, mode, decoded)
         self._record(x, y, side, replace(Unit(log_block, INTRA), intra_mode=mode))
         if coded:
-            self._add(x, y, self.levels.residual(log_side, 1))
+            self._transform(x, y, log_side, 1, side == 4)
 
     def _edge(self, x: int, y: int, side: int) -> list[tuple[int, int]]:
         """The pixels around a block that are decoded."""

@@ -14,6 +14,9 @@ from plain_bins import Bins, DamagedError
 if TYPE_CHECKING:
     from plain_hybrid import Models
 
+Edges = tuple["np.ndarray | None", "np.ndarray | None"]
+"""What does not fit the pixels to the left and above, along the edges of a transform."""
+
 LAST = ((0, 0), (1, 0), (2, 0), (3, 0), (4, 1), (6, 1), (8, 2), (12, 2), (16, 3), (24, 3))
 NEXT = ((0, 2), (2, 0), (1, 3), (3, 1))
 SINE = ((29, 55, 74, 84), (74, 74, 0, -74), (84, -29, -74, 55), (55, -84, 74, -29))
@@ -35,11 +38,16 @@ def scan(side: int) -> list[tuple[int, int]]:
 
 @functools.cache
 def cosine(side: int) -> np.ndarray:
-    """The matrix of the transform."""
+    """The matrix of the cosine transform."""
     k, i = np.mgrid[0:side, 0:side]
     matrix = 64 * np.sqrt(2) * np.cos((2 * i + 1) * k * np.pi / (2 * side))
     matrix[0] = 64
     return np.rint(matrix).astype(np.int64)
+
+
+def matrix_of(side: int, sine: bool) -> np.ndarray:
+    """The matrix of a transform."""
+    return np.array(SINE, np.int64) if sine else cosine(side)
 
 
 def wrap(sums: np.ndarray) -> np.ndarray:
@@ -50,7 +58,7 @@ def wrap(sums: np.ndarray) -> np.ndarray:
 def inverse(coefficients: np.ndarray, sine: bool) -> np.ndarray:
     """The residual of a transform's coefficients."""
     side = len(coefficients)
-    matrix = np.array(SINE, np.int64) if sine else cosine(side)
+    matrix = matrix_of(side, sine)
     between = wrap(matrix.T @ coefficients + 32) >> 6
     shift = 8 + side.bit_length()
     return np.clip(wrap(between @ matrix + (1 << (shift - 1))) >> shift, -32768, 32767)
@@ -61,6 +69,32 @@ def place(i: int, side: int) -> int:
     return i if i < 4 else max(4, i * 8 // side if side > 8 else i)
 
 
+class Signs:
+    """Reads the signs of a transform."""
+
+    def __init__(self, matrix: np.ndarray, edges: Edges, delta: int) -> None:
+        self.first = [int(v) for v in matrix[:, 0]]
+        self.sums = [None if t is None else [int(v) for v in matrix @ t] for t in edges]
+        known = [t for t in edges if t is not None]
+        self.sides = len(known)
+        total = int(sum(abs(t).sum() for t in known))
+        self.scale = 32 * (total + 8 * len(matrix) * self.sides) * delta
+
+    def read(self, bins: Bins, models: Models, x: int, y: int, size: int) -> int:
+        """The sign of a coefficient, 1 if negative."""
+        if not self.sides:
+            return bins.bits(1)
+        parts = [(self.sums[0], y, self.first[x]), (self.sums[1], x, self.first[y])]
+        score = sum(weight * sums[i] for sums, i, weight in parts if sums)
+        sure = abs(score) * size * self.sides // self.scale
+        differs = bins.bin(models("sign", min(sure.bit_length(), 15)))
+        negative = differs ^ (score < 0)
+        for sums, i, weight in parts:
+            if sums:
+                sums[i] -= weight * (-size if negative else size)
+        return negative
+
+
 class Levels:
     """Reads transforms."""
 
@@ -68,7 +102,7 @@ class Levels:
         self.bins, self.models, self.delta = bins, models, delta
         self.largest = 0
 
-    def residual(self, log_side: int, intra: int) -> np.ndarray:
+    def residual(self, log_side: int, intra: int, sine: bool, edges: Edges) -> np.ndarray:
         """Read a transform's levels and return what they stand for."""
         side = 1 << log_side
         order = scan(side)
@@ -76,6 +110,7 @@ class Levels:
         last, state = order.index((x, y)), 0
         sizes = np.zeros((side + 2, side + 2), np.int64)
         coefficients = np.zeros((side, side), np.int64)
+        found = []
         for x, y in order[last::-1]:
             near = [sizes[y, x + 1], sizes[y, x + 2], sizes[y + 1, x]]
             near = [int(v) for v in (*near, sizes[y + 1, x + 1], sizes[y + 2, x])]
@@ -83,12 +118,16 @@ class Levels:
             if (x, y) == order[last] or self._is_some(x, y, log_side, intra, sum(near), state):
                 size = self._size(x, y, log_side, intra, near)
                 point = 2 * size - (state >> 1)
-                value = min((point * self.delta + 8) >> 4, 2**20)
-                coefficients[y, x] = -value if self.bins.bits(1) else value
+                coefficients[y, x] = min((point * self.delta + 8) >> 4, 2**20)
+                found.append((x, y))
                 sizes[y, x] = size
                 self.largest = max(self.largest, size)
             state = NEXT[state][size & 1]
-        return inverse(coefficients, bool(intra) and side == 4)
+        signs = Signs(matrix_of(side, sine), edges, self.delta)
+        for x, y in reversed(found):
+            if signs.read(self.bins, self.models, x, y, int(coefficients[y, x])):
+                coefficients[y, x] *= -1
+        return inverse(coefficients, sine)
 
     def _last(self, axis: int, intra: int, log_side: int) -> int:
         ones = 0

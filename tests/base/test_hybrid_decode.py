@@ -21,7 +21,7 @@ CONTEXTS = {
     "split_transform", "coded_part", "coded_intra", "four_parts", "likely", "likely_index",
     "other_mode", "motion_some", "motion_more", ("motion_prefix", 0), ("motion_prefix", 1),
     "predictor", "reference", "merge_index", "last", "significant", "place", "greater",
-    "greater_size", "filtered",
+    "greater_size", "filtered", "sign",
 }  # fmt: skip
 
 
@@ -43,6 +43,9 @@ def test_made_up_streams_use_all_of_the_syntax():
         (INTRA, log_side) for log_side in (3, 4, 5)
     }
     assert {u.intra_mode for u in units if u.mode == INTRA} == set(range(35))
+    assert {name[1] for p in plains for name in p.models.contexts if name[0] == "sign"} == set(
+        range(16)
+    )
     kinds = set().union(*(plain.filtered for plain in plains))
     assert kinds == set(itertools.product((True, False), range(5)))
     vectors = [part for u in units for part in u.motion.parts]
@@ -54,7 +57,7 @@ def test_made_up_streams_use_all_of_the_syntax():
 
 
 def test_levels_have_16_bits():
-    words = {"greater": 0.95, "significant": 0.3, "coded_intra": 0.9, "split": 0.5, "bits": 0.72}
+    words = {"greater": 0.95, "significant": 0.3, "coded_intra": 0.9, "split": 0.5, "bits": 0.78}
     largest, refused = 0, 0
     for seed in range(60):
         plain, inventor = PlainHybrid(16, 16), Inventor(seed, (0.3, 0.7), words)

@@ -9,6 +9,7 @@
 
 #include "contexts.h"
 #include "dequantize.h"
+#include "signs.h"
 
 #define MOST_LEVEL 32767
 #define LOG_MOST_TRANSFORM 5
@@ -149,25 +150,44 @@ HYBRID_INLINE surroundings look_around(const uint16_t *map, ptrdiff_t stride) {
     return (surroundings){a + b + c + d + e, (a > 0) + (b > 0) + (c > 0) + (d > 0) + (e > 0)};
 }
 
+/* A level that is not 0, before its sign is known. */
+typedef struct {
+    position at;
+    int32_t coefficient;
+} unsigned_level;
+
+/* The signs, from the lowest frequency up. */
+HYBRID_INLINE void code_signs(const int mode, bins *c, models *m, mismatch *around,
+                              const unsigned_level *found, int n, int32_t *levels,
+                              ptrdiff_t stride) {
+    while (n--) {
+        const position at = found[n].at;
+        int32_t *const level = &levels[at.y * stride + at.x], v = found[n].coefficient;
+        const int negative = code_sign(mode, c, m, around, at.x, at.y, v, *level < 0);
+        if (mode == DECODE) *level = negative ? -v : v;
+    }
+}
+
 /* Codes the levels of a transform that has some. `levels`: rows of `stride`; DECODE sets what is not 0
  * to the coefficient (dequantize.h), in a block that the caller has cleared. */
 HYBRID_INLINE void code_coefficients(const int mode, bins *coder, models *m, int32_t *levels,
-                                     ptrdiff_t stride, int log_side, int intra, int32_t delta) {
+                                     ptrdiff_t stride, int log_side, int intra, int32_t delta,
+                                     mismatch *edges) {
     const position *const scan = SCAN[log_side - 2];
     const int side = 1 << log_side;
     uint16_t map[MAP_SIZE];
+    unsigned_level found[MOST_TRANSFORM * MOST_TRANSFORM];
     bins copy = *coder, *const c = &copy; /* in registers */
     memset(map, 0, sizeof *map * (size_t)(MAP_STRIDE(side) * MAP_STRIDE(side)));
-    int last = side * side - 1, state = 0;
+    int last = side * side - 1, state = 0, n = 0;
     if (mode != DECODE)
         while (!levels[scan[last].y * stride + scan[last].x]) last--;
     last = code_last_position(mode, c, m, intra, log_side, scan[last]);
     for (int i = last; i >= 0; i--) {
         const position at = scan[i];
-        int32_t *const level = &levels[at.y * stride + at.x];
         uint16_t *const place = &map[at.y * MAP_STRIDE(side) + at.x];
         const surroundings around = look_around(place, MAP_STRIDE(side));
-        uint32_t magnitude = mode == DECODE ? 0 : (uint32_t)abs(*level);
+        uint32_t magnitude = mode == DECODE ? 0 : (uint32_t)abs(levels[at.y * stride + at.x]);
         if (i == last || code_significant(mode, c, m, state, intra, log_side, at, around.sum,
                                           magnitude > 0)) {
             magnitude = code_magnitude(mode, c, m, intra, log_side, at, around, magnitude);
@@ -175,13 +195,13 @@ HYBRID_INLINE void code_coefficients(const int mode, bins *coder, models *m, int
                 c->failed = 1;
                 break;
             }
-            const int negative = (int)code_bits(mode, c, mode == DECODE ? 0 : *level < 0, 1);
-            if (mode == DECODE)
-                *level = dequantize(negative ? -(int32_t)magnitude : (int32_t)magnitude, state, delta);
+            found[n++] =
+                (unsigned_level){at, dequantize_magnitude((int32_t)magnitude, state, delta)};
             *place = (uint16_t)magnitude;
         }
         state = NEXT_STATE[state][magnitude & 1];
     }
+    code_signs(mode, c, m, edges, found, n, levels, stride);
     *coder = copy;
 }
 

@@ -7,6 +7,7 @@
 #define MERGES 6         /* candidates to merge with */
 #define MOST_REFERENCES 4
 #define GREATER 4        /* bins for a level's magnitude beyond 1 before the rest is escaped */
+#define SIGN_CLASSES 16  /* of how sure a guess at a sign is */
 #define MOTION_PREFIX 14 /* ones of a motion vector difference's Exp-Golomb code at most */
 
 /* Block sizes are indexed by log2(side) - 3 (8, 16, 32, 64), transform sizes by log2(side) - 2 (4, 8,
@@ -30,6 +31,7 @@ typedef struct {
     context coded_intra[4];
     context four_parts;
     context filtered[2]; /* key frame */
+    context sign[SIGN_CLASSES];
     context likely, likely_index[2];
     context other_mode[5];
     context last[2][2][4][9];               /* axis, intra, transform size, ones before */

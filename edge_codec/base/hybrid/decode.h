@@ -13,35 +13,38 @@
 #include "transform.h"
 #include "tree.h"
 
-static void reconstruct_intra(frame_coding *f, int x, int y, int log_side, int intra_mode) {
+static void predict_intra(const frame_coding *f, int x, int y, int log_side, int intra_mode,
+                          int16_t *out, ptrdiff_t stride) {
     int16_t around[MOST_AROUND], smoothed[MOST_AROUND];
     intra_edge(f->p, x, y, log_side, around);
     if (is_smoothed(log_side, intra_mode)) smooth_edge(around, log_side, smoothed);
-    intra_predict(around, smoothed, log_side, intra_mode, f->p->now->pixels + y * f->p->stride + x,
-                  f->p->stride);
+    intra_predict(around, smoothed, log_side, intra_mode, out, stride);
 }
 
-static void reconstruct_inter(frame_coding *f, int x, int y, const unit *u) {
+static void predict_inter(const frame_coding *f, int x, int y, const unit *u, int16_t *out,
+                          ptrdiff_t stride) {
     const int side = 1 << u->log_side;
     const motion *const t = &u->motion;
     const vector *const v = t->vector;
     const plane *const a = &f->reference[t->reference[0]];
-    int16_t out[TREE * TREE];
+    int16_t block[TREE * TREE];
     if (t->lists == BOTH)
         predict_two(a, v[0].x, v[0].y, &f->reference[t->reference[1]], v[1].x, v[1].y, x, y, side,
-                    out);
-    else predict_one(a, x, y, side, v[0].x, v[0].y, out);
-    copy_block(f->p->now->pixels + y * f->p->stride + x, f->p->stride, out, side, side);
+                    block);
+    else predict_one(a, x, y, side, v[0].x, v[0].y, block);
+    copy_block(out, stride, block, side, side);
 }
 
 /* Adds the transform's residual to the prediction in the frame. */
-static void decode_levels(frame_coding *f, int x, int y, int log_side, int intra) {
+static void decode_levels(frame_coding *f, int x, int y, int log_side, int intra, int sine,
+                          mismatch *edges) {
     const int side = 1 << log_side;
     int32_t coefficients[MOST_TRANSFORM * MOST_TRANSFORM];
     int16_t residual[MOST_TRANSFORM * MOST_TRANSFORM];
     memset(coefficients, 0, sizeof *coefficients << (2 * log_side));
-    code_coefficients(DECODE, &f->bins, f->m, coefficients, side, log_side, intra, f->delta);
-    inverse_transform(coefficients, log_side, intra && log_side == 2, residual);
+    code_coefficients(DECODE, &f->bins, f->m, coefficients, side, log_side, intra, f->delta,
+                      edges);
+    inverse_transform(coefficients, log_side, sine, residual);
     int16_t *row = f->p->now->pixels + y * f->p->stride + x;
     for (int j = 0; j < side; j++, row += f->p->stride)
         for (int i = 0; i < side; i++)

@@ -131,13 +131,15 @@ static int encode_open(encoder *e, const picture *p, models *m, const int16_t *s
     t->p = *p;
     e->m = m;
     for (int i = 0; i < p->n_references; i++)
-        t->reference[i] = (plane){p->reference[i]->pixels, p->stride, p->width, p->height};
+        e->coding.reference[i] = t->reference[i] =
+            (plane){p->reference[i]->pixels, p->stride, p->width, p->height};
     load_source(e, samples, rows, columns);
     set_quantizer(t, quantizer, layer);
     set_estimate(e);
     e->coding.p = &t->p;
     e->coding.m = m;
     e->coding.levels = t->levels;
+    e->coding.delta = t->step;
     start_encoder(&e->coding.bins);
     atomic_store(&e->next_worker, 0);
     atomic_store(&e->next_row, 0);

@@ -22,12 +22,17 @@ typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
 /* round(64 sqrt(2) cos(j pi / 64)) */
 static const int8_t COSINES[33] = {91, 90, 90, 90, 89, 88, 87, 85, 84, 82, 80, 78, 75, 73, 70, 67, 64,
                                    61, 57, 54, 50, 47, 43, 39, 35, 30, 26, 22, 18, 13, 9,  4,  0};
-static const int8_t SINE[4][4] = {
-    {29, 55, 74, 84}, {74, 74, 0, -74}, {84, -29, -74, 55}, {55, -84, 74, -29}};
+/* round(64 sqrt(n) sqrt(4 / (2 n + 1)) sin(j pi / (2 n + 1))) for j = 1 to n, of n = 4, 8, 16 */
+static const int8_t SINES[3][16] = {
+    {29, 55, 74, 84},
+    {16, 32, 46, 59, 70, 79, 84, 87},
+    {8, 17, 25, 33, 41, 48, 55, 62, 67, 73, 77, 81, 84, 87, 88, 89}};
 
-/* Row k, column i; and the other way around. The first matrix is SINE; then by log2 of the size. */
-static int32_t MATRIX[6][MAX_TRANSFORM * MAX_TRANSFORM];
-static int32_t TURNED[6][MAX_TRANSFORM * MAX_TRANSFORM];
+/* Row k, column i; and the other way around: by log2 of the size, COSINE from 4 on, then SINE. */
+static int32_t MATRIX[7][MAX_TRANSFORM * MAX_TRANSFORM];
+static int32_t TURNED[7][MAX_TRANSFORM * MAX_TRANSFORM];
+
+HYBRID_INLINE int transform_place(int log_size, int sine) { return log_size - 2 + 4 * sine; }
 
 static int cosine_of(int angle) {
     angle &= 127; /* in pi / 64 */
@@ -35,17 +40,30 @@ static int cosine_of(int angle) {
     return angle > 32 ? -COSINES[64 - angle] : COSINES[angle];
 }
 
+static int sine_of(int angle, int log_size) {
+    const int n = 1 << log_size, half = 2 * n + 1; /* in pi / half */
+    angle %= 2 * half;
+    const int turned = angle > half, rest = turned ? angle - half : angle;
+    const int v = rest % half ? SINES[log_size - 2][(rest > n ? half - rest : rest) - 1] : 0;
+    return turned ? -v : v;
+}
+
+static void fill_matrix(int log_size, int sine) {
+    const int n = 1 << log_size, place = transform_place(log_size, sine);
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < n; i++) {
+            const int v = sine ? sine_of((2 * k + 1) * (i + 1), log_size)
+                          : k  ? cosine_of((2 * i + 1) * k * (32 / n))
+                               : 64;
+            MATRIX[place][k * n + i] = v;
+            TURNED[place][i * n + k] = v;
+        }
+}
+
 /* To be called once, before anything else. */
 HYBRID_HELPER void init_transforms(void) {
-    for (int log_size = 1; log_size <= 5; log_size++) {
-        const int sine = log_size == 1, n = sine ? 4 : 1 << log_size, place = sine ? 0 : log_size;
-        for (int k = 0; k < n; k++)
-            for (int i = 0; i < n; i++) {
-                const int v = sine ? SINE[k][i] : k ? cosine_of((2 * i + 1) * k * (32 / n)) : 64;
-                MATRIX[place][k * n + i] = v;
-                TURNED[place][i * n + k] = v;
-            }
-    }
+    for (int log_size = 2; log_size <= 5; log_size++) fill_matrix(log_size, 0);
+    for (int log_size = 2; log_size <= 4; log_size++) fill_matrix(log_size, 1);
 }
 
 HYBRID_INLINE int clip_16(int32_t v) { return v < -32768 ? -32768 : v > 32767 ? 32767 : v; }
@@ -115,24 +133,24 @@ HYBRID_INLINE void find_extent(const int32_t *coefficients, const int n, int *ro
             if (any[v][i]) *columns = v * LANES + i + 1;
 }
 
-HYBRID_INLINE void inverse_size(const int32_t *coefficients, const int log_size,
+HYBRID_INLINE void inverse_size(const int32_t *coefficients, const int log_size, int sine,
                                 int16_t *residual) {
-    const int n = 1 << log_size;
+    const int n = 1 << log_size, place = transform_place(log_size, sine);
     int32_t between[MAX_TRANSFORM * MAX_TRANSFORM], out[MAX_TRANSFORM * MAX_TRANSFORM];
     int rows, columns;
     find_extent(coefficients, n, &rows, &columns);
-    multiply_left(TURNED[log_size], coefficients, n, rows, columns, 6, between);
-    multiply_right(between, MATRIX[log_size], n, columns, 9 + log_size, out);
+    multiply_left(TURNED[place], coefficients, n, rows, columns, 6, between);
+    multiply_right(between, MATRIX[place], n, columns, 9 + log_size, out);
     for (int i = 0; i < n * n; i++) residual[i] = (int16_t)clip_16(out[i]);
 }
 
-HYBRID_INLINE void forward_size(const int16_t *residual, const int log_size,
+HYBRID_INLINE void forward_size(const int16_t *residual, const int log_size, int sine,
                                 int32_t *coefficients) {
-    const int n = 1 << log_size;
+    const int n = 1 << log_size, place = transform_place(log_size, sine);
     int32_t in[MAX_TRANSFORM * MAX_TRANSFORM], between[MAX_TRANSFORM * MAX_TRANSFORM];
     for (int i = 0; i < n * n; i++) in[i] = residual[i];
-    multiply_left(MATRIX[log_size], in, n, n, n, 4, between);
-    multiply_right(between, TURNED[log_size], n, n, 5 + log_size, coefficients);
+    multiply_left(MATRIX[place], in, n, n, n, 4, between);
+    multiply_right(between, TURNED[place], n, n, 5 + log_size, coefficients);
 }
 
 /* out = left * in * right, each sum rounded, of 4 x 4. */
@@ -153,33 +171,35 @@ HYBRID_INLINE void multiply_4(const int32_t *left, const int32_t *in, const int3
         }
 }
 
-/* Residual of n x n from coefficients in 1/8, both in rows of n; `sine` with n = 4 only. */
+/* Residual of n x n from coefficients in 1/8, both in rows of n; `sine` with n = 4, 8 or 16 only. */
 HYBRID_HELPER void inverse_transform(const int32_t *coefficients, int log_size, int sine,
                                      int16_t *residual) {
+    const int place = transform_place(2, sine);
     int32_t out[16];
     switch (log_size) {
     case 2:
-        multiply_4(TURNED[sine ? 0 : 2], coefficients, MATRIX[sine ? 0 : 2], 6, 11, out);
+        multiply_4(TURNED[place], coefficients, MATRIX[place], 6, 11, out);
         for (int i = 0; i < 16; i++) residual[i] = (int16_t)clip_16(out[i]);
         break;
-    case 3: inverse_size(coefficients, 3, residual); break;
-    case 4: inverse_size(coefficients, 4, residual); break;
-    default: inverse_size(coefficients, 5, residual);
+    case 3: inverse_size(coefficients, 3, sine, residual); break;
+    case 4: inverse_size(coefficients, 4, sine, residual); break;
+    default: inverse_size(coefficients, 5, 0, residual);
     }
 }
 
 /* Coefficients in 1/8 of those of an orthonormal transform. Not normative. */
 HYBRID_HELPER void forward_transform(const int16_t *residual, int log_size, int sine,
                                      int32_t *coefficients) {
+    const int place = transform_place(2, sine);
     int32_t in[16];
     switch (log_size) {
     case 2:
         for (int i = 0; i < 16; i++) in[i] = residual[i];
-        multiply_4(MATRIX[sine ? 0 : 2], in, TURNED[sine ? 0 : 2], 4, 7, coefficients);
+        multiply_4(MATRIX[place], in, TURNED[place], 4, 7, coefficients);
         break;
-    case 3: forward_size(residual, 3, coefficients); break;
-    case 4: forward_size(residual, 4, coefficients); break;
-    default: forward_size(residual, 5, coefficients);
+    case 3: forward_size(residual, 3, sine, coefficients); break;
+    case 4: forward_size(residual, 4, sine, coefficients); break;
+    default: forward_size(residual, 5, 0, coefficients);
     }
 }
 

@@ -11,27 +11,49 @@ typedef struct {
     models *m;
     bins bins;
     const int32_t *levels; /* ENCODE: of the whole frame, rows of p->width */
-    int32_t delta;         /* DECODE: of the quantizer */
-    plane reference[MOST_REFERENCES]; /* DECODE */
+    int32_t delta;         /* of the quantizer */
+    plane reference[MOST_REFERENCES];
+    int16_t prediction[TREE * TREE]; /* ENCODE: of the block in work */
 } frame_coding;
 
 static __attribute__((noinline)) void encode_node(frame_coding *f, int x, int y, int log_side);
 static __attribute__((noinline)) void decode_node(frame_coding *f, int x, int y, int log_side);
 
-/* What a decoder does with the elements: decode.h. */
-static void reconstruct_intra(frame_coding *f, int x, int y, int log_side, int intra_mode);
-static void reconstruct_inter(frame_coding *f, int x, int y, const unit *u);
-static void decode_levels(frame_coding *f, int x, int y, int log_side, int intra);
+/* What a decoder does with the elements, and a coder for what they depend on: decode.h. */
+static void predict_intra(const frame_coding *f, int x, int y, int log_side, int intra_mode,
+                          int16_t *out, ptrdiff_t stride);
+static void predict_inter(const frame_coding *f, int x, int y, const unit *u, int16_t *out,
+                          ptrdiff_t stride);
+static void decode_levels(frame_coding *f, int x, int y, int log_side, int intra, int sine,
+                          mismatch *edges);
 
-static void encode_levels(frame_coding *f, int x, int y, int log_side, int intra) {
-    int32_t *const levels = (int32_t *)f->levels + (ptrdiff_t)y * f->p->width + x;
-    code_coefficients(ENCODE, &f->bins, f->m, levels, f->p->width, log_side, intra, 0);
+/* A prediction: in the frame, or, where that has the reconstruction already, beside it. */
+typedef struct {
+    int16_t *pixels;
+    ptrdiff_t stride;
+} predicted;
+
+HYBRID_INLINE predicted prediction_at(const int mode, frame_coding *f, int x, int y) {
+    if (mode == ENCODE) return (predicted){f->prediction, TREE};
+    return (predicted){f->p->now->pixels + y * f->p->stride + x, f->p->stride};
 }
 
+static void encode_levels(frame_coding *f, int x, int y, int log_side, int intra,
+                          mismatch *edges) {
+    int32_t *const levels = (int32_t *)f->levels + (ptrdiff_t)y * f->p->width + x;
+    code_coefficients(ENCODE, &f->bins, f->m, levels, f->p->width, log_side, intra, f->delta, edges);
+}
+
+/* The levels of a transform whose prediction begins at `at`. */
 HYBRID_INLINE void code_levels(const int mode, frame_coding *f, int x, int y, int log_side,
-                               int intra) {
-    if (mode == ENCODE) encode_levels(f, x, y, log_side, intra);
-    else decode_levels(f, x, y, log_side, intra);
+                               int intra, int sine, predicted at) {
+    const picture *const p = f->p;
+    mismatch edges;
+    open_mismatch(&edges, p->now->pixels + y * p->stride + x, p->stride, at.pixels, at.stride,
+                  log_side, sine, is_coded(p, x, y, x - 1, y), is_coded(p, x, y, x, y - 1),
+                  f->delta);
+    if (mode == ENCODE) encode_levels(f, x, y, log_side, intra, &edges);
+    else decode_levels(f, x, y, log_side, intra, sine, &edges);
 }
 
 /* An intra block or one of its four parts: mode, then levels. */
@@ -40,11 +62,11 @@ HYBRID_INLINE void code_intra_part(const int mode, frame_coding *f, int x, int y
     u->intra_mode =
         (uint8_t)code_intra_mode(mode, &f->bins, f->m, f->p, x, y, u->intra_mode);
     u->coded = (uint8_t)code_intra_coded(mode, &f->bins, f->m, log_side, u->coded);
-    if (mode == DECODE) {
-        record(f->p, x, y, 1 << log_side, u);
-        reconstruct_intra(f, x, y, log_side, u->intra_mode);
-    }
-    if (u->coded) code_levels(mode, f, x, y, log_side, 1);
+    const predicted at = prediction_at(mode, f, x, y);
+    if (mode == DECODE) record(f->p, x, y, 1 << log_side, u);
+    if (mode == DECODE || u->coded)
+        predict_intra(f, x, y, log_side, u->intra_mode, at.pixels, at.stride);
+    if (u->coded) code_levels(mode, f, x, y, log_side, 1, log_side == 2, at);
 }
 
 HYBRID_INLINE void code_intra(const int mode, frame_coding *f, int x, int y, unit *u) {
@@ -60,9 +82,10 @@ HYBRID_INLINE void code_intra(const int mode, frame_coding *f, int x, int y, uni
 }
 
 /* The levels of a block that is predicted from other frames. */
-HYBRID_INLINE void code_residual(const int mode, frame_coding *f, int x, int y, unit *u) {
+HYBRID_INLINE void code_residual(const int mode, frame_coding *f, int x, int y, unit *u,
+                                 predicted at) {
     if (!u->split_transform) {
-        code_levels(mode, f, x, y, u->log_side, 0);
+        code_levels(mode, f, x, y, u->log_side, 0, 0, at);
         return;
     }
     const int half = 1 << (u->log_side - 1);
@@ -70,8 +93,9 @@ HYBRID_INLINE void code_residual(const int mode, frame_coding *f, int x, int y, 
     for (int k = 0; k < 4; k++) {
         const int is =
             code_part_coded(mode, &f->bins, f->m, u->log_side, k, coded, u->coded >> k & 1);
-        if (is)
-            code_levels(mode, f, x + half * (k & 1), y + half * (k >> 1), u->log_side - 1, 0);
+        const int px = half * (k & 1), py = half * (k >> 1);
+        const predicted part = {at.pixels + py * at.stride + px, at.stride};
+        if (is) code_levels(mode, f, x + px, y + py, u->log_side - 1, 0, 0, part);
         coded |= is << k;
     }
     if (mode == DECODE) u->coded = (uint8_t)coded;
@@ -83,11 +107,11 @@ HYBRID_INLINE void code_block(const int mode, frame_coding *f, int x, int y, uni
         code_intra(mode, f, x, y, u);
         return;
     }
-    if (mode == DECODE) {
-        record(f->p, x, y, 1 << u->log_side, u);
-        reconstruct_inter(f, x, y, u);
-    }
-    if (u->mode != SKIP && u->coded) code_residual(mode, f, x, y, u);
+    const predicted at = prediction_at(mode, f, x, y);
+    const int has_levels = u->mode != SKIP && u->coded;
+    if (mode == DECODE) record(f->p, x, y, 1 << u->log_side, u);
+    if (mode == DECODE || has_levels) predict_inter(f, x, y, u, at.pixels, at.stride);
+    if (has_levels) code_residual(mode, f, x, y, u, at);
 }
 
 /* A square of the tree; those outside of the frame are left out. */
