@@ -318,7 +318,7 @@ class PlainHybrid:
         block = self.now.pixels[y : y + side, x : x + side]
         block[:] = np.clip(block + residual, 0, 4095)
 
-    def _transform(self, x: int, y: int, log_side: int, intra: int, sine: bool) -> None:
+    def _transform(self, x: int, y: int, log_side: int, intra: int, is_sine: bool) -> None:
         """Add a transform to the prediction."""
         side, pixels = 1 << log_side, self.now.pixels
         left = above = None
@@ -328,7 +328,7 @@ class PlainHybrid:
         if self.now.unit(x, y - 1):
             near, far, own = (pixels[y + i, x : x + side] for i in (-1, -2, 0))
             above = 12 * near - 4 * far - 8 * own
-        self._add(x, y, self.levels.residual(log_side, intra, sine, (left, above)))
+        self._add(x, y, self.levels.residual(log_side, intra, is_sine, (left, above)))
 
     def _residual(self, x: int, y: int, log_side: int) -> None:
         if log_side < 6 and not self.bins.bin(self.models("split_transform", log_side)):
@@ -349,7 +349,8 @@ class PlainHybrid:
         self.now.pixels[y : y + side, x : x + side] = predict_intra(x, y, side, mode, decoded)
         self._record(x, y, side, replace(Unit(log_block, INTRA), intra_mode=mode))
         if coded:
-            self._transform(x, y, log_side, 1, side == 4)
+            choice = side in (8, 16) and self.bins.bin(self.models("sine", log_side))
+            self._transform(x, y, log_side, 1, side == 4 or bool(choice))
 
     def _edge(self, x: int, y: int, side: int) -> list[tuple[int, int]]:
         """The pixels around a block that are decoded."""

@@ -19,7 +19,11 @@ Edges = tuple["np.ndarray | None", "np.ndarray | None"]
 
 LAST = ((0, 0), (1, 0), (2, 0), (3, 0), (4, 1), (6, 1), (8, 2), (12, 2), (16, 3), (24, 3))
 NEXT = ((0, 2), (2, 0), (1, 3), (3, 1))
-SINE = ((29, 55, 74, 84), (74, 74, 0, -74), (84, -29, -74, 55), (55, -84, 74, -29))
+SINES = {
+    4: (29, 55, 74, 84),
+    8: (17, 32, 46, 60, 71, 78, 85, 86),
+    16: (8, 17, 25, 33, 40, 48, 55, 62, 68, 73, 77, 81, 85, 87, 88, 88),
+}
 
 
 def diagonals(side: int) -> list[tuple[int, int]]:
@@ -45,9 +49,19 @@ def cosine(side: int) -> np.ndarray:
     return np.rint(matrix).astype(np.int64)
 
 
-def matrix_of(side: int, sine: bool) -> np.ndarray:
+@functools.cache
+def sine(side: int) -> np.ndarray:
+    """The matrix of the other kind."""
+    half = 2 * side + 1
+    upper = (0, *SINES[side], *SINES[side][::-1])
+    period = np.array([*upper, *(-v for v in upper)], np.int64)
+    k, i = np.mgrid[0:side, 0:side]
+    return period[(2 * k + 1) * (i + 1) % (2 * half)]
+
+
+def matrix_of(side: int, is_sine: bool) -> np.ndarray:
     """The matrix of a transform."""
-    return np.array(SINE, np.int64) if sine else cosine(side)
+    return sine(side) if is_sine else cosine(side)
 
 
 def wrap(sums: np.ndarray) -> np.ndarray:
@@ -55,10 +69,10 @@ def wrap(sums: np.ndarray) -> np.ndarray:
     return (sums + 2**31) % 2**32 - 2**31
 
 
-def inverse(coefficients: np.ndarray, sine: bool) -> np.ndarray:
+def inverse(coefficients: np.ndarray, is_sine: bool) -> np.ndarray:
     """The residual of a transform's coefficients."""
     side = len(coefficients)
-    matrix = matrix_of(side, sine)
+    matrix = matrix_of(side, is_sine)
     between = wrap(matrix.T @ coefficients + 32) >> 6
     shift = 8 + side.bit_length()
     return np.clip(wrap(between @ matrix + (1 << (shift - 1))) >> shift, -32768, 32767)
@@ -102,7 +116,7 @@ class Levels:
         self.bins, self.models, self.delta = bins, models, delta
         self.largest = 0
 
-    def residual(self, log_side: int, intra: int, sine: bool, edges: Edges) -> np.ndarray:
+    def residual(self, log_side: int, intra: int, is_sine: bool, edges: Edges) -> np.ndarray:
         """Read a transform's levels and return what they stand for."""
         side = 1 << log_side
         order = scan(side)
@@ -123,11 +137,11 @@ class Levels:
                 sizes[y, x] = size
                 self.largest = max(self.largest, size)
             state = NEXT[state][size & 1]
-        signs = Signs(matrix_of(side, sine), edges, self.delta)
+        signs = Signs(matrix_of(side, is_sine), edges, self.delta)
         for x, y in reversed(found):
             if signs.read(self.bins, self.models, x, y, int(coefficients[y, x])):
                 coefficients[y, x] *= -1
-        return inverse(coefficients, sine)
+        return inverse(coefficients, is_sine)
 
     def _last(self, axis: int, intra: int, log_side: int) -> int:
         ones = 0

@@ -8,7 +8,8 @@ when the module is built has a share in what is seen. Begin with one of zeros
 (`--zeros`), and run this and build in turn; the third header is the one that is kept.
 
 The pixels of a pair, minus the one in the middle, are added up as they are and clipped, both in
-units of the quantizer's step; each frame has the same say, whatever its error. Weights are in 1/256.
+units of the quantizer's step; each frame has the same say, whatever its error. Weights are in
+1/256.
 The filter is in `edge_codec/base/hybrid/loop_filter.h`; Tsai et al., "Adaptive loop filtering for
 video coding", IEEE Journal of Selected Topics in Signal Processing 7(6), 2013.
 """
@@ -200,8 +201,8 @@ def header(weights: NDArray[np.int64]) -> str:
             classes.append("{" + ",\n      ".join(lines) + "}")
         kinds.append("{" + ",\n     ".join(classes) + "}")
     return (
-        "/* Weights of the loop filter, in 1/256: of key frames and others, by class, of each pair\n"
-        " * of pixels: of their differences, and of these clipped. NORMATIVE.\n"
+        "/* Weights of the loop filter, in 1/256: of key frames and others, by class, of each\n"
+        " * pair of pixels: of their differences, and of these clipped. NORMATIVE.\n"
         " *\n"
         " * Made from exams of the Sunnybrook Cardiac Data (CC0), SCD0000101 and SCD0000201, by\n"
         " * edge_codec/training/loop_filter.py, which says how.\n"

@@ -21,7 +21,7 @@ CONTEXTS = {
     "split_transform", "coded_part", "coded_intra", "four_parts", "likely", "likely_index",
     "other_mode", "motion_some", "motion_more", ("motion_prefix", 0), ("motion_prefix", 1),
     "predictor", "reference", "merge_index", "last", "significant", "place", "greater",
-    "greater_size", "filtered", "sign",
+    "greater_size", "filtered", "sign", "sine",
 }  # fmt: skip
 
 

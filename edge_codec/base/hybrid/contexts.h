@@ -29,6 +29,7 @@ typedef struct {
     context split_transform[4];
     context coded_part[4];
     context coded_intra[4];
+    context sine[2]; /* size */
     context four_parts;
     context filtered[2]; /* key frame */
     context sign[SIGN_CLASSES];

@@ -35,6 +35,7 @@ typedef struct {
     uint8_t intra_mode;      /* of INTRA; of the part of 4 x 4 if there are four */
     uint8_t split_transform; /* four transforms of half the side; of INTRA: four modes as well */
     uint8_t coded;           /* transforms that have levels: bits 0 to 3 (bit 0 if there is one) */
+    uint8_t sine;            /* INTRA: the kind of transform, if there is a choice */
     uint8_t merge_index, predictor[2];
     motion motion; /* not of INTRA */
 } unit;

@@ -13,7 +13,7 @@ typedef struct {
 
 /* The result for a block or part. */
 typedef struct {
-    int mode, coded;
+    int mode, coded, sine;
     double cost;
     int16_t *pixels; /* rows of n */
     int32_t *levels;
@@ -28,6 +28,12 @@ static double mode_cost(const task *t, int x, int y, int mode) {
 static double intra_coded_cost(const task *t, int log_side, int coded) {
     bins c = {.cost = 0};
     code_intra_coded(ESTIMATE, &c, (models *)&t->estimate, log_side, coded);
+    return bits_cost(t, &c);
+}
+
+static double sine_cost(const task *t, int log_side, int sine) {
+    bins c = {.cost = 0};
+    code_sine(ESTIMATE, &c, (models *)&t->estimate, log_side, sine);
     return bits_cost(t, &c);
 }
 
@@ -80,37 +86,53 @@ static void rank_modes(mode_search *s) {
     for (int i = 0; i < 3; i++) rank_mode(s, likely[i]);
 }
 
+/* Takes over a way to code the block, if it is the best so far. */
+static void take_intra(const block *b, intra_result *best, intra_result way,
+                       const int16_t *prediction, const int32_t *levels) {
+    const size_t area = (size_t)(b->side * b->side);
+    if (way.cost >= best->cost) return;
+    way.pixels = best->pixels;
+    way.levels = best->levels;
+    *best = way;
+    memcpy(best->pixels, prediction, area * sizeof *best->pixels);
+    if (levels) memcpy(best->levels, levels, area * sizeof *levels);
+}
+
+/* A mode without levels, and with those of each transform that there is. */
+static void try_mode(worker *w, const block *b, int mode, intra_result *best) {
+    const task *const t = w->t;
+    const double header = mode_cost(t, b->x, b->y, mode);
+    const double coded = header + intra_coded_cost(t, b->log_side, 1);
+    const int first = b->log_side == 2, last = b->log_side < 5;
+    int32_t levels[MOST_TRANSFORM * MOST_TRANSFORM];
+    intra_result way = {.mode = mode};
+    way.cost = (double)error_of(t, b, w->trial) + header + intra_coded_cost(t, b->log_side, 0);
+    take_intra(b, best, way, w->trial, NULL);
+    subtract_block(w->residual, b->source, t->p.width, w->trial, b->side, b->side);
+    way.coded = 1;
+    for (way.sine = first; way.sine <= last; way.sine++) {
+        forward_transform(w->residual, b->log_side, way.sine, w->coefficients[0]);
+        way.cost = try_levels(w, b->log_side, 1, w->coefficients[0], levels) + coded +
+                   sine_cost(t, b->log_side, way.sine);
+        take_intra(b, best, way, w->trial, levels);
+    }
+}
+
 /* The best mode of a block or part, with its levels and pixels; cost without the header's. */
 static void search_intra(worker *w, const block *b, int most, intra_result *best) {
     const task *const t = w->t;
-    const size_t area = (size_t)(b->side * b->side);
     mode_search s = {.w = w, .b = b, .most = most};
-    int32_t levels[MOST_TRANSFORM * MOST_TRANSFORM];
     intra_edge(&t->p, b->x, b->y, b->log_side, s.around);
     smooth_edge(s.around, b->log_side, s.smoothed);
     rank_modes(&s);
-    const double coded = intra_coded_cost(t, b->log_side, 1);
-    const double uncoded = intra_coded_cost(t, b->log_side, 0);
     best->cost = 1e300;
     for (int i = 0; i < s.n; i++) {
-        const int mode = s.best[i].mode;
-        intra_predict(s.around, s.smoothed, b->log_side, mode, w->trial, b->side);
-        const double zeros = (double)error_of(t, b, w->trial) + uncoded;
-        subtract_block(w->residual, b->source, t->p.width, w->trial, b->side, b->side);
-        forward_transform(w->residual, b->log_side, b->log_side == 2, w->coefficients[0]);
-        const double some = try_levels(w, b->log_side, 1, w->coefficients[0], levels) + coded;
-        const int is_coded = some < zeros;
-        const double cost = mode_cost(t, b->x, b->y, mode) + (is_coded ? some : zeros);
-        if (cost >= best->cost) continue;
-        best->mode = mode;
-        best->coded = is_coded;
-        best->cost = cost;
-        memcpy(best->pixels, w->trial, area * sizeof *best->pixels);
-        if (is_coded) memcpy(best->levels, levels, area * sizeof *levels);
+        intra_predict(s.around, s.smoothed, b->log_side, s.best[i].mode, w->trial, b->side);
+        try_mode(w, b, s.best[i].mode, best);
     }
     if (best->coded)
-        reconstruct(t, b->log_side, b->log_side == 2, best->levels, best->pixels, b->side,
-                    best->pixels, b->side);
+        reconstruct(t, b->log_side, best->sine, best->levels, best->pixels, b->side, best->pixels,
+                    b->side);
 }
 
 static void put_pixels(const task *t, int x, int y, int side, const int16_t *pixels,
@@ -125,6 +147,7 @@ static void try_intra_whole(worker *w, const block *b, choice *c) {
     search_intra(w, b, w->t->effort->intra_modes, &best);
     c->u.intra_mode = (uint8_t)best.mode;
     c->u.coded = (uint8_t)best.coded;
+    c->u.sine = (uint8_t)best.sine;
     c->cost = header + best.cost;
 }
 
@@ -142,6 +165,7 @@ static void try_intra_parts(worker *w, const block *b, choice *c, double limit) 
         c->part[k] = c->u;
         c->part[k].intra_mode = (uint8_t)best.mode;
         c->part[k].coded = (uint8_t)best.coded;
+        c->part[k].sine = (uint8_t)best.sine;
         c->cost += best.cost;
         record(&t->p, part.x, part.y, UNIT, &c->part[k]);
         put_pixels(t, part.x, part.y, UNIT, pixels, UNIT);

@@ -1,5 +1,5 @@
-/* Weights of the loop filter, in 1/256: of key frames and others, by class, of each pair
- * of pixels: of their differences, and of these clipped. NORMATIVE.
+/* Weights of the loop filter, in 1/256: of key frames and others, by class, of each
+ * pair of pixels: of their differences, and of these clipped. NORMATIVE.
  *
  * Made from exams of the Sunnybrook Cardiac Data (CC0), SCD0000101 and SCD0000201, by
  * edge_codec/training/loop_filter.py, which says how.

@@ -208,4 +208,11 @@ HYBRID_INLINE int code_intra_coded(const int mode, bins *c, models *m, int log_s
     return code_bin(mode, c, &m->coded_intra[log_side - 2], coded);
 }
 
+/* Whether the transform of an intra block or part is SINE. The smallest always is, the largest never
+ * (Zhao et al., "Transform coding in the VVC standard", 2021). */
+HYBRID_INLINE int code_sine(const int mode, bins *c, models *m, int log_side, int sine) {
+    if (log_side == 2 || log_side == 5) return log_side == 2;
+    return code_bin(mode, c, &m->sine[log_side - 3], sine);
+}
+
 #endif

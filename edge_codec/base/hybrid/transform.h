@@ -1,8 +1,10 @@
 /* Integer transforms of blocks of residuals. The inverse is NORMATIVE.
  *
  * COSINE_n[k][i] = 64 for k = 0, else round(64 sqrt(2) cos((2 i + 1) k pi / (2 n))): a DCT, type II, of
- * n = 4, 8, 16 or 32, whose rows have norm 64 sqrt(n). SINE, of 4 (ITU-T H.265, 8.6.4.2), has rows of
- * the same norm. With M either of them and C[k][l] the coefficients, row frequency first:
+ * n = 4, 8, 16 or 32, whose rows have norm 64 sqrt(n). SINE_n, of n = 4, 8 or 16, is a DST, type VII,
+ * with the numbers of ITU-T H.265, 8.6.4.2, and H.266, 8.7.4.5: rows of nearly the same norm, rounded so
+ * that they are nearly orthogonal. With M either of them and C[k][l] the coefficients, row frequency
+ * first:
  *   B[y][l] = (sum over k of M[k][y] C[k][l] + 32) >> 6
  *   residual[y][x] = clip16((sum over l of M[l][x] B[y][l] + 2^(8 + log2 n)) >> (9 + log2 n))
  * Both sums are taken modulo 2^32 and read as two's complement; >> rounds down; clip16 clips to -32768
@@ -22,11 +24,11 @@ typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
 /* round(64 sqrt(2) cos(j pi / 64)) */
 static const int8_t COSINES[33] = {91, 90, 90, 90, 89, 88, 87, 85, 84, 82, 80, 78, 75, 73, 70, 67, 64,
                                    61, 57, 54, 50, 47, 43, 39, 35, 30, 26, 22, 18, 13, 9,  4,  0};
-/* round(64 sqrt(n) sqrt(4 / (2 n + 1)) sin(j pi / (2 n + 1))) for j = 1 to n, of n = 4, 8, 16 */
+/* About 64 sqrt(n) sqrt(4 / (2 n + 1)) sin(j pi / (2 n + 1)) for j = 1 to n, of n = 4, 8, 16. */
 static const int8_t SINES[3][16] = {
     {29, 55, 74, 84},
-    {16, 32, 46, 59, 70, 79, 84, 87},
-    {8, 17, 25, 33, 41, 48, 55, 62, 67, 73, 77, 81, 84, 87, 88, 89}};
+    {17, 32, 46, 60, 71, 78, 85, 86},
+    {8, 17, 25, 33, 40, 48, 55, 62, 68, 73, 77, 81, 85, 87, 88, 88}};
 
 /* Row k, column i; and the other way around: by log2 of the size, COSINE from 4 on, then SINE. */
 static int32_t MATRIX[7][MAX_TRANSFORM * MAX_TRANSFORM];

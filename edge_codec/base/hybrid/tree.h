@@ -66,7 +66,9 @@ HYBRID_INLINE void code_intra_part(const int mode, frame_coding *f, int x, int y
     if (mode == DECODE) record(f->p, x, y, 1 << log_side, u);
     if (mode == DECODE || u->coded)
         predict_intra(f, x, y, log_side, u->intra_mode, at.pixels, at.stride);
-    if (u->coded) code_levels(mode, f, x, y, log_side, 1, log_side == 2, at);
+    if (!u->coded) return;
+    u->sine = (uint8_t)code_sine(mode, &f->bins, f->m, log_side, u->sine);
+    code_levels(mode, f, x, y, log_side, 1, u->sine, at);
 }
 
 HYBRID_INLINE void code_intra(const int mode, frame_coding *f, int x, int y, unit *u) {
