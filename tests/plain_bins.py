@@ -62,7 +62,7 @@ class Mixer:
     def update(self, logits: Sequence[int], p: int, bit: int) -> None:
         error = 65536 * bit - p
         self.weights = [
-            min(max(w + ((error * v + 8192) >> 14), -262143), 262143)
+            min(max(w + ((error * v + 16384) >> 15), -262143), 262143)
             for w, v in zip(self.weights, logits, strict=True)
         ]
 

@@ -6,7 +6,7 @@ Written from docs/bitstream.md, section 13, alone; it shares no code with `edge_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from plain_bins import Bins, Context, DamagedError, Inventor, Mixer, Reader
@@ -43,6 +43,7 @@ class Unit:
     mode: int
     motion: Motion = Motion()
     intra_mode: int = 1
+    coded: bool = False
 
 
 @dataclass
@@ -69,6 +70,13 @@ class Models:
 
     def mixer(self, *name: object) -> Mixer:
         return self.mixers.setdefault(name, Mixer())
+
+
+def mode_kind(mode: int) -> int:
+    """Which of five kinds an intra mode is of."""
+    if mode < 2:
+        return mode
+    return 2 if abs(mode - 10) <= 4 else 3 if abs(mode - 26) <= 4 else 4
 
 
 def motion_plane(
@@ -203,7 +211,7 @@ class PlainHybrid:
         else:
             motion = self._merge(x, y, side)
             coded = mode == MERGE
-        self._record(x, y, side, Unit(log_side, mode, motion))
+        self._record(x, y, side, Unit(log_side, mode, motion, coded=bool(coded)))
         self._predict(x, y, side, motion)
         if coded:
             self._residual(x, y, log_side)
@@ -344,10 +352,15 @@ class PlainHybrid:
 
     def _intra(self, x: int, y: int, log_side: int, log_block: int) -> None:
         mode, side = self._intra_mode(x, y), 1 << log_side
-        coded = self.bins.bin(self.models("coded_intra", log_side))
+        near = sum(unit.coded for unit in self._around(x, y))
+        coded = self.bins.mixed(
+            self.models("coded_intra", log_side),
+            self.models("coded_around", near, mode_kind(mode)),
+            self.models.mixer("coded_intra"),
+        )
         decoded = {at: self.now.pixels[at[1], at[0]] for at in self._edge(x, y, side)}
         self.now.pixels[y : y + side, x : x + side] = predict_intra(x, y, side, mode, decoded)
-        self._record(x, y, side, replace(Unit(log_block, INTRA), intra_mode=mode))
+        self._record(x, y, side, Unit(log_block, INTRA, Motion(), mode, bool(coded)))
         if coded:
             choice = side in (8, 16) and self.bins.bin(self.models("sine", log_side))
             self._transform(x, y, log_side, 1, side == 4 or bool(choice))

@@ -249,7 +249,7 @@ HYBRID_INLINE uint32_t mix(const context *x, const context *y, const mixer *m, i
 HYBRID_INLINE void update_mixer(mixer *m, const int32_t *logit, uint32_t p, int bit) {
     const int32_t error = (bit << 16) - (int32_t)p;
     for (int i = 0; i < 4; i++) {
-        const int32_t w = m->weight[i] + ((error * logit[i] + (1 << 13)) >> 14);
+        const int32_t w = m->weight[i] + ((error * logit[i] + (1 << 14)) >> 15);
         m->weight[i] = w < -MOST_WEIGHT ? -MOST_WEIGHT : w > MOST_WEIGHT ? MOST_WEIGHT : w;
     }
 }

@@ -29,6 +29,7 @@ typedef struct {
     context split_transform[4];
     context coded_part[4];
     context coded_intra[4];
+    context coded_around[3][5]; /* neighbors that have levels, kind of mode */
     context sine[2]; /* size */
     context four_parts;
     context filtered[2]; /* key frame */
@@ -40,7 +41,7 @@ typedef struct {
     context significant_place[2][2][4][64]; /* quantizer, intra, size, place */
     context greater[2][3][7][GREATER];      /* intra, diagonal, neighborhood, bin */
     context greater_size[2][4][2][GREATER][8]; /* intra, size, low, bin, neighborhood */
-    mixer split_mixer, skip_mixer;
+    mixer split_mixer, skip_mixer, coded_mixer;
     mixer significant_mixer[2][4]; /* intra, size */
     mixer greater_mixer[2][GREATER];
 } models;

@@ -25,9 +25,10 @@ static double mode_cost(const task *t, int x, int y, int mode) {
     return bits_cost(t, &c);
 }
 
-static double intra_coded_cost(const task *t, int log_side, int coded) {
+static double intra_coded_cost(const task *t, const block *b, int mode, int coded) {
     bins c = {.cost = 0};
-    code_intra_coded(ESTIMATE, &c, (models *)&t->estimate, log_side, coded);
+    code_intra_coded(ESTIMATE, &c, (models *)&t->estimate, &t->p, b->x, b->y, b->log_side, mode,
+                     coded);
     return bits_cost(t, &c);
 }
 
@@ -102,11 +103,11 @@ static void take_intra(const block *b, intra_result *best, intra_result way,
 static void try_mode(worker *w, const block *b, int mode, intra_result *best) {
     const task *const t = w->t;
     const double header = mode_cost(t, b->x, b->y, mode);
-    const double coded = header + intra_coded_cost(t, b->log_side, 1);
+    const double coded = header + intra_coded_cost(t, b, mode, 1);
     const int first = b->log_side == 2, last = b->log_side < 5;
     int32_t levels[MOST_TRANSFORM * MOST_TRANSFORM];
     intra_result way = {.mode = mode};
-    way.cost = (double)error_of(t, b, w->trial) + header + intra_coded_cost(t, b->log_side, 0);
+    way.cost = (double)error_of(t, b, w->trial) + header + intra_coded_cost(t, b, mode, 0);
     take_intra(b, best, way, w->trial, NULL);
     subtract_block(w->residual, b->source, t->p.width, w->trial, b->side, b->side);
     way.coded = 1;

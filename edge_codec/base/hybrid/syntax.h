@@ -203,9 +203,19 @@ HYBRID_INLINE int code_filtered(const int mode, bins *c, models *m, const pictur
     return code_bin(mode, c, &m->filtered[p->key], filtered);
 }
 
+/* Kinds of intra modes: smooth ones, those near the axes, others. */
+HYBRID_INLINE int mode_kind(int mode) {
+    if (mode <= DC) return mode;
+    return abs(mode - HORIZONTAL) <= 4 ? 2 : abs(mode - VERTICAL) <= 4 ? 3 : 4;
+}
+
 /* Whether an intra block or part has levels. */
-HYBRID_INLINE int code_intra_coded(const int mode, bins *c, models *m, int log_side, int coded) {
-    return code_bin(mode, c, &m->coded_intra[log_side - 2], coded);
+HYBRID_INLINE int code_intra_coded(const int mode, bins *c, models *m, const picture *p, int x, int y,
+                                   int log_side, int intra_mode, int coded) {
+    const unit *const left = coded_unit(p, x, y, x - 1, y), *const up = coded_unit(p, x, y, x, y - 1);
+    const int neighbors = (left && left->coded) + (up && up->coded);
+    return code_mixed(mode, c, &m->coded_intra[log_side - 2],
+                      &m->coded_around[neighbors][mode_kind(intra_mode)], &m->coded_mixer, coded);
 }
 
 /* Whether the transform of an intra block or part is SINE. The smallest always is, the largest never

@@ -61,7 +61,8 @@ HYBRID_INLINE void code_intra_part(const int mode, frame_coding *f, int x, int y
                                    unit *u) {
     u->intra_mode =
         (uint8_t)code_intra_mode(mode, &f->bins, f->m, f->p, x, y, u->intra_mode);
-    u->coded = (uint8_t)code_intra_coded(mode, &f->bins, f->m, log_side, u->coded);
+    u->coded = (uint8_t)code_intra_coded(mode, &f->bins, f->m, f->p, x, y, log_side,
+                                         u->intra_mode, u->coded);
     const predicted at = prediction_at(mode, f, x, y);
     if (mode == DECODE) record(f->p, x, y, 1 << log_side, u);
     if (mode == DECODE || u->coded)
