@@ -147,7 +147,7 @@ def features(frame: SeenFrame, where: NDArray[np.bool_]) -> NDArray[np.float32]:
     for row, column in PAIRS:
         a, b = difference(row, column), difference(-row, -column)
         found += [a + b, np.clip(a, -most, most) + np.clip(b, -most, most)]
-    return np.stack(found, axis=-1) / np.float32(frame.step)
+    return (np.stack(found, axis=-1) / frame.step).astype(np.float32)
 
 
 def add_frame(frame: SeenFrame, sums: Sequence[Sums]) -> None:
@@ -170,7 +170,8 @@ def solve(sums: Sequence[Sums]) -> NDArray[np.int64]:
     ridge = RIDGE / len(sums) * sum((products for products, _ in sums), np.zeros((size, size)))
     ridge = ridge + 1e-6 * np.eye(size)
     found = [np.linalg.solve(products + ridge, targets) for products, targets in sums]
-    weights = np.rint(256 * np.stack(found)).astype(np.int64).reshape(len(sums), len(PAIRS), 2)
+    weights: NDArray[np.int64] = np.rint(256 * np.stack(found)).astype(np.int64)
+    weights = weights.reshape(len(sums), len(PAIRS), 2)
     total = np.abs(weights).sum(axis=(1, 2)).max()
     if total > MOST_WEIGHT:
         raise SourceError(f"weights add up to {total}, at most {MOST_WEIGHT} fit; use more exams")

@@ -76,8 +76,31 @@ static void copy_unfiltered(loop_filter *l, const picture *p) {
     }
 }
 
-/* Sums of second differences over two squares of 4 x 4: they fit in 16 bits before they are added up
- * along a row. */
+/* Sums of second differences over squares of 4 x 4, side by side: they fit in 16 bits before they are
+ * added up along a row. Of four squares there may be two beyond the frame. */
+#ifdef __AVX2__
+#define SQUARES 4
+HYBRID_INLINE __m256i second_difference(__m256i here, const int16_t *before, const int16_t *after) {
+    const __m256i twice = _mm256_add_epi16(here, here);
+    return _mm256_abs_epi16(
+        _mm256_sub_epi16(twice, _mm256_add_epi16(load_16(before), load_16(after))));
+}
+
+HYBRID_INLINE void sum_activity(const int16_t *at, ptrdiff_t stride, int32_t *out) {
+    __m256i sum = _mm256_setzero_si256();
+    for (int y = 0; y < UNIT; y++, at += stride) {
+        const __m256i here = load_16(at);
+        sum = _mm256_add_epi16(sum, second_difference(here, at - stride, at + stride));
+        sum = _mm256_add_epi16(sum, second_difference(here, at - 1, at + 1));
+    }
+    sum = _mm256_add_epi32(_mm256_and_si256(sum, _mm256_set1_epi32(0xFFFF)),
+                           _mm256_srli_epi32(sum, 16));
+    sum = _mm256_add_epi32(sum, _mm256_srli_epi64(sum, 32));
+    sum = _mm256_permutevar8x32_epi32(sum, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(sum));
+}
+#else
+#define SQUARES 2
 HYBRID_INLINE void sum_activity(const int16_t *at, ptrdiff_t stride, int32_t *out) {
     uint16_t sum[8] = {0};
     for (int y = 0; y < UNIT; y++, at += stride)
@@ -90,6 +113,7 @@ HYBRID_INLINE void sum_activity(const int16_t *at, ptrdiff_t stride, int32_t *ou
     out[0] = sum[0] + sum[1] + sum[2] + sum[3];
     out[1] = sum[4] + sum[5] + sum[6] + sum[7];
 }
+#endif
 
 /* Of all squares; those beyond the frame are as the ones at its edge. */
 static void measure_activity(loop_filter *l, const picture *p) {
@@ -97,7 +121,7 @@ static void measure_activity(loop_filter *l, const picture *p) {
     int32_t *const first = l->activity + stride + 1;
     for (int y = 0; y < rows; y++) {
         int32_t *const row = first + y * stride;
-        for (int x = 0; x < columns; x += 2)
+        for (int x = 0; x < columns; x += SQUARES)
             sum_activity(l->pixels + UNIT * (y * l->stride + x), l->stride, row + x);
         row[-1] = row[0];
         row[columns] = row[columns - 1];
@@ -110,15 +134,16 @@ static void measure_activity(loop_filter *l, const picture *p) {
 static void classify(loop_filter *l, const picture *p, int32_t delta) {
     const int columns = p->unit_columns, rows = p->height / UNIT, stride = columns + 2;
     for (int y = 0; y < rows; y++) {
-        const int32_t *const row = l->activity + (y + 1) * stride;
+        const int32_t *const row = l->activity + (y + 1) * stride + 1;
         for (int x = 0; x < columns; x++) {
-            int32_t sum = 0;
-            for (int i = 0; i < 3; i++)
-                sum += row[x + i - stride] + row[x + i] + row[x + i + stride];
             uint8_t *const class = &l->classes[y * l->class_stride + x];
+            *class = UNFILTERED;
+            if (p->now->units[y * columns + x].mode == SKIP) continue;
+            int32_t sum = 0;
+            for (int i = -1; i < 2; i++)
+                sum += row[x + i - stride] + row[x + i] + row[x + i + stride];
             *class = 0;
             for (int k = 0; k < ACTIVITY_CLASSES - 1; k++) *class += 32 * sum >= 9 * delta << k;
-            if (p->now->units[y * columns + x].mode == SKIP) *class = UNFILTERED;
         }
     }
 }
