@@ -20,8 +20,8 @@ CONTEXTS = {
     "split", "split_before", "skip", "skip_before", "intra", "merge", "both", "residual",
     "split_transform", "coded_part", "coded_intra", "coded_around", "four_parts", "likely",
     "likely_index", "other_mode", "motion_some", "motion_more", ("motion_prefix", 0),
-    ("motion_prefix", 1), "predictor", "reference", "merge_index", "last", "significant", "place", "greater",
-    "greater_size", "filtered", "sign", "sine",
+    ("motion_prefix", 1), "predictor", "reference", "merge_index", "last", "significant", "place",
+    "greater", "greater_size", "filtered", "sign", "sine",
 }  # fmt: skip
 
 

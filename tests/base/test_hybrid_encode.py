@@ -118,10 +118,10 @@ def test_error_is_in_proportion_to_the_step(effort):
 
 def test_more_effort_pays():
     costs = []
-    delta = 2.0 ** ((54 - 24) / 6)
+    deltas = 2.0 ** ((np.arange(30, 91, 12) - 24) / 6)
     for effort in EFFORTS:
-        sizes, errors = sizes_and_errors(effort)
-        costs.append(errors[2] * 5 * 96 * 128 + 0.1 * delta**2 * 8 * sizes[2])
+        sizes, errors = (np.array(values) for values in sizes_and_errors(effort))
+        costs.append(np.sum(errors / deltas**2 * 5 * 96 * 128 + 0.1 * 8 * sizes))
     assert costs[2] < costs[1] < costs[0]
 
 
