@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import edge_codec
 from edge_codec.bitstream.container import StreamReader, StreamWriter
@@ -39,6 +40,7 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
     )
     heart = (beat + rng.normal(0, 5, beat.shape)).astype(np.int16)
     signed = rng.integers(-(2**31), 2**31, (1, 2, 5, 7)).astype(np.int32)
+    moving = edge_codec.Cine.from_array(moving_disk(rng))
     return {
         "fast": (edge_codec.Cine.from_array(heart), {"effort": "fast"}),
         "lossless": (edge_codec.Cine.from_array(heart), {}),
@@ -71,7 +73,32 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
         ),
         "int32_noise": (edge_codec.Cine.from_array(signed), {}),
         "one_voxel": (edge_codec.Cine.from_array(np.full((1, 1, 1, 1), 7, np.uint8)), {}),
+        "dwt_cal": (moving, {"model": "dwt-cal", "max_error": None}),
+        "dwt_cal_archive_best": (
+            moving,
+            {
+                "model": "dwt-cal",
+                "max_error": None,
+                "archive": True,
+                "effort": "best",
+                "quality": 33,
+            },
+        ),
+        "dwt_cal_lossless": (edge_codec.Cine.from_array(heart), {"model": "dwt-cal"}),
     }
+
+
+def moving_disk(rng: np.random.Generator) -> NDArray[np.int16]:
+    """Return two slices of nine phases, larger than a largest block of dwt-cal, noisy."""
+    y, x = np.mgrid[:70, :100]
+    frames = [
+        [
+            np.where(np.hypot(y - 35 - s, x - 48) < 18 + 5 * np.sin(p / 1.4), 700, 150 + 3 * y)
+            for p in range(9)
+        ]
+        for s in (0, 3)
+    ]
+    return (np.array(frames) + rng.normal(0, 6, (2, 9, 70, 100))).astype(np.int16)
 
 
 def compress(name: str, cine: edge_codec.Cine, options: dict[str, object]) -> bytes:
