@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include "band_coder.h"
+#include "processor.h"
 
 /* The same source makes three modules: this one, and those for processors with more. */
 #if defined(EDGE_CODEC_AVX512)
@@ -127,20 +128,6 @@ static PyObject *py_decode(PyObject *self, PyObject *args) {
     Py_END_ALLOW_THREADS
     close_call(&a);
     return status == RESIDUAL_NO_MEMORY ? PyErr_NoMemory() : PyBool_FromLong(status == RESIDUAL_OK);
-}
-
-/* Those that the system supports as well: it has to save their registers. */
-static PyObject *py_features(PyObject *self, PyObject *none) {
-    int avx2 = 0, avx512 = 0;
-    (void)self, (void)none;
-#if defined(__x86_64__) && defined(__GNUC__)
-    avx2 = __builtin_cpu_supports("avx2") != 0;
-    avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512vnni");
-#endif
-    return Py_BuildValue("{s:O,s:O}", "avx2", avx2 ? Py_True : Py_False, "avx512",
-                         avx512 ? Py_True : Py_False);
 }
 
 static PyMethodDef METHODS[] = {

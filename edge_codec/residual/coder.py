@@ -205,14 +205,9 @@ class ResidualEncoder(_Slice):
             `max_error`.
         """
         bound = self._max_error if bound is None else bound
-        if not 0 <= bound <= self._max_error:
-            raise FrameError(f"bound {bound} of a frame is not between 0 and {self._max_error}")
+        self._check_turn(key, bound)
         self._check(samples)
         self._check_base(base)
-        if not key and not self._begun:
-            raise FrameError("the first frame of a slice must be a key frame")
-        if self._pending is not None and self._pending is not key:
-            raise FrameError("a frame that is coded anew before commit keeps its key flag")
         decoded = self._room() if out is None else self._check_room(out)
         give_up = NEVER if give_up_ns is None else min(max(give_up_ns, 0), NEVER)
         self._pending = key
@@ -226,6 +221,15 @@ class ResidualEncoder(_Slice):
         self._begun = True
         sizes = b"".join(SIZE.pack(len(payload)) for payload in payloads[:-1])
         return sizes + b"".join(payloads), decoded
+
+    def _check_turn(self, key: bool, bound: int) -> None:
+        """Refuse a frame that cannot be the next one."""
+        if not 0 <= bound <= self._max_error:
+            raise FrameError(f"bound {bound} of a frame is not between 0 and {self._max_error}")
+        if not key and not self._begun:
+            raise FrameError("the first frame of a slice must be a key frame")
+        if self._pending is not None and self._pending is not key:
+            raise FrameError("a frame that is coded anew before commit keeps its key flag")
 
     def commit(self) -> None:
         """Go on to the next frame: what `encode` returned last is what the decoder will get."""

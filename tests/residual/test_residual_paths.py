@@ -26,8 +26,8 @@ from residual_samples import (
     encode_all,
 )
 
+from edge_codec.native_build import FEATURES
 from edge_codec.residual import _residual, coder
-from edge_codec.residual.native import FEATURES, native, pick_native
 from edge_codec.spec import Effort
 
 WIDTHS = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129]
@@ -66,29 +66,6 @@ def check_decoder(slice_: Slice, frames: list[Pair], coded: list[tuple[bytes, Fr
     decoder = slice_.decoder()
     for i, (payload, expected) in enumerate(coded):
         np.testing.assert_array_equal(decoder.decode(payload, frames[i][1], i == 0), expected)
-
-
-def test_the_path_for_the_processor_is_chosen() -> None:
-    best = next((name for name in FEATURES if _residual.features()[name]), None)
-    name = f"_residual_{best}" if best else "_residual"
-    assert native.__name__.endswith(name)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("missing", [[], ["avx512"], ["avx512", "avx2"]])
-def test_a_path_that_was_not_built_is_passed_over(missing: list[str]) -> None:
-    """Compilers may not know a feature that the processor has."""
-    left = [f"edge_codec.residual._residual_{name}" for name in FEATURES if name not in missing]
-    built = importlib.import_module
-
-    def import_module(name: str) -> ModuleType:
-        if name not in left:
-            raise ImportError(name)
-        return built(name)
-
-    with mock.patch.object(importlib, "import_module", import_module):
-        picked = pick_native()
-    present = [name for name in FEATURES if name not in missing and _residual.features()[name]]
-    assert picked.__name__.endswith(f"_residual_{present[0]}" if present else "_residual")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
