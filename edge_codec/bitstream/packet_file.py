@@ -19,7 +19,7 @@ from edge_codec.bitstream.packet import MAX_HEAD, SYNC, LayerId, PacketHead, unp
 from edge_codec.bitstream.short_packet import Follow, Place, is_short, unpack_short
 from edge_codec.errors import BitstreamError, SourceError
 
-_CHUNK = 1 << 16
+_FIRST_CHUNK, _CHUNK = 1 << 7, 1 << 16
 _KNOWN_CONTENTS = rb"[\x00-\x08\x10-\x17\x20-\x27\x30-\x37]"
 _HEAD_BEGIN = re.compile(re.escape(SYNC) + _KNOWN_CONTENTS)
 
@@ -149,15 +149,17 @@ class PacketFile:
         int
             Byte offset of the packet, or `end`.
         """
+        size = _FIRST_CHUNK  # the next one may be near, and so may the one after it
         while offset < end:
-            chunk = self.bytes_at(offset, _CHUNK + MAX_HEAD)  # a head may lie across two chunks
+            chunk = self.bytes_at(offset, size + MAX_HEAD)  # a head may lie across two chunks
             for match in _HEAD_BEGIN.finditer(chunk):
                 at = offset + match.start()
-                if at >= min(end, offset + _CHUNK):
+                if at >= min(end, offset + size):
                     break
                 if self._is_packet(chunk[match.start() : match.start() + MAX_HEAD], self.size - at):
                     return at
-            offset += _CHUNK
+            offset += size
+            size = min(2 * size, _CHUNK)
         return end
 
     def _is_packet(self, begin: bytes, left: int) -> bool:

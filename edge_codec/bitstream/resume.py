@@ -25,6 +25,7 @@ from edge_codec.spec import StreamSpec
 
 _CHUNK = 1 << 16
 _PREFIX = 16  # bytes of a header that say how long it is
+_SAVE = "save what is whole with 'edge-codec decompress --recover', and go on in another stream"
 
 
 @dataclass(slots=True)
@@ -148,20 +149,32 @@ def _refuse_more(packets: PacketFile, part: WholePart, damage: str) -> None:
     if found is not None:
         raise BitstreamError(
             f"byte {part.end}: {damage}; but packet {found[0]} at byte {found[1]} is whole, so "
-            "the stream is damaged and not cut: going on would lose it. Save what is whole "
-            "with 'edge-codec decompress --recover', and go on in another stream"
+            f"the stream is damaged and not cut: going on would lose it; {_SAVE}"
         )
 
 
 def _whole_short(packets: PacketFile, part: WholePart) -> tuple[int, int] | None:
-    """Find number and offset of a packet in short form not far behind, after one that is lost."""
+    """Find number and offset of a packet in short form not far behind, after one that is lost.
+
+    Where a stream was cut, no head has a right CRC by chance. Each crafted one may promise the rest
+    of the file; so all of them together are read as far as that is long, twice.
+    """
+    budget = 2 * (packets.size - part.end)
     end = min(packets.size, part.end + MAX_SHORT_HEAD + MAX_FIRST_LAYER + 1)
     order = part.order
     for lost in (None, order.follow(False), order.follow(True)):
         follow = partial(order.follow, last=lost)
         for offset in range(part.end, end):
             head = packets.short_at(offset, follow)
-            if head is not None and _is_whole(packets, head, offset):
+            if head is None:
+                continue
+            budget -= head.size
+            if budget < 0:
+                raise BitstreamError(
+                    f"byte {part.end}: so many heads of damaged packets follow that the stream is "
+                    f"not just cut; {_SAVE}"
+                )
+            if _is_whole(packets, head, offset):
                 return head.sequence, offset
     return None
 

@@ -10,17 +10,20 @@ import sys
 import time
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from stream_samples import make_spec
+from stream_samples import make_packets, make_spec
 
 from edge_codec.bitstream.container import find_whole_part
 from edge_codec.bitstream.header import pack_header, read_header
 from edge_codec.bitstream.index import Footer, pack_index
 from edge_codec.bitstream.packet import PacketHead
+from edge_codec.bitstream.short_packet import MAX_FIRST_LAYER, ShortHead, pack_short
 from edge_codec.bitstream.verify import verify
 from edge_codec.errors import BitstreamError
+from edge_codec.spec import ModelId
 
 MAX_BYTES = 64 << 20
 WATCHDOG_S = 5.0  # measured below 0.1; generous, as CI machines stall
@@ -120,6 +123,54 @@ def test_short_forms_that_promise_much_are_passed_quickly(rest: bytes) -> None:
     with contextlib.suppress(BitstreamError):
         find_whole_part(io.BytesIO(data))
     assert time.perf_counter() - start < WATCHDOG_S
+
+
+class CountingFile(io.BytesIO):
+    """Counts the bytes that are read."""
+
+    n_read = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.n_read += len(data)
+        return data
+
+
+def test_short_heads_that_all_promise_the_rest_of_the_file_are_not_read_each() -> None:
+    """Each has a right CRC; only its second layer, as long as the file, is wrong."""
+    spec = make_spec(1, 4, key_interval=4, model=ModelId.VQVAE, max_error=1)
+    first, second = make_packets(spec)[:2]
+    rest = 1 << 19
+    open_head = ShortHead(1, 0, 1, False, ((0, 0, 0), (1, rest, 0)), False)
+    head = replace(open_head, layers=((0, 0, open_head.crc_of(b"")), (1, rest, 0))).pack()
+    heads = head * (MAX_FIRST_LAYER // len(head))
+    begin = pack_header(spec) + first.pack()
+    file = CountingFile(begin + heads + bytes(rest))
+    with pytest.raises(BitstreamError, match="so many heads"):
+        find_whole_part(file)
+    assert file.n_read < 8 * len(file.getvalue())
+
+    # A single one is what a cut leaves where zeros stand for bytes that were on their way.
+    file = CountingFile(begin + head + bytes(rest))
+    part = find_whole_part(file)
+    assert part is not None
+    assert part.sequence == 1
+    whole = pack_short(second, next_slice=False)
+    assert whole is not None
+    with pytest.raises(BitstreamError, match=r"packet 1 .* is whole"):
+        find_whole_part(io.BytesIO(begin + head + whole + bytes(rest)))
+
+
+def test_full_heads_one_after_another_are_read_a_few_times() -> None:
+    head = PacketHead(1 << 30, 0, 1 << 21, True, ((1, 1, 0),)).pack() + b"x"
+    file = CountingFile(pack_header(make_spec(1, 0)) + head * 4000)
+    part = find_whole_part(file)
+    assert part is not None
+    assert part.sequence == 0
+    assert file.n_read < 30 * len(file.getvalue())
+    file.n_read = 0
+    assert not verify(file).ok
+    assert file.n_read < 60 * len(file.getvalue())
 
 
 def test_index_of_packets_that_are_none_is_gone_through_once() -> None:
