@@ -8,7 +8,9 @@ pictures and MCTF", ICME 2006). The cycle closes: the key frame stands at both e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 
 ANCHOR_DISTANCE = 8
 
@@ -31,7 +33,7 @@ def coding_order(length: int) -> tuple[int, ...]:
 
 
 @lru_cache
-def layers(length: int) -> dict[int, int]:
+def layers(length: int) -> Mapping[int, int]:
     """Return the layer of each position of a group, in the order in which they are coded.
 
     Parameters
@@ -41,9 +43,9 @@ def layers(length: int) -> dict[int, int]:
 
     Returns
     -------
-    dict of int to int
-        0 for the key frame, 1 for anchors, 2 for the middle between two of them, and one more for
-        each further half: 4 at most.
+    mapping of int to int
+        Read-only, as all callers share it: 0 for the key frame, 1 for anchors, 2 for the middle
+        between two of them, and one more for each further half: 4 at most.
     """
     found = {0: 0}
     for left in range(0, length, ANCHOR_DISTANCE):
@@ -51,7 +53,7 @@ def layers(length: int) -> dict[int, int]:
         if right < length:
             found[right] = 1
         _add_middles(left, right, 2, found)
-    return found
+    return MappingProxyType(found)
 
 
 def _add_middles(left: int, right: int, layer: int, found: dict[int, int]) -> None:

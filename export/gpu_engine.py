@@ -58,8 +58,9 @@ def build_engine(onnx: bytes, capability: int, compiler: Compiler = compile_kern
         table = plan.table if number == 0 else None
         spec = layer_spec(planned.conv.shape, capability, table is not None)
         if spec.name not in kernels:
-            kernels[spec.name] = _store(
-                spec, compiler(spec, capability), planned.conv.shape.function(table is not None)
+            function = planned.conv.shape.function(table is not None)
+            kernels[spec.name] = stored_kernel(
+                spec.name, function, spec, compiler(spec, capability)
             )
         layers.append(GpuLayer(planned.name, kernels[spec.name], planned.conv, table))
     engine = GpuEngine(
@@ -74,9 +75,24 @@ def build_engine(onnx: bytes, capability: int, compiler: Compiler = compile_kern
     return data
 
 
-def _store(spec: KernelSpec, compiled: CompiledKernel, function: str) -> StoredKernel:
+def stored_kernel(
+    name: str, function: str, spec: KernelSpec, compiled: CompiledKernel
+) -> StoredKernel:
+    """Return a compiled kernel as an engine file holds it.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the file.
+    function : str
+        Where its source is, `module:name`.
+    spec : KernelSpec
+        What was compiled.
+    compiled : CompiledKernel
+        Its machine code.
+    """
     return StoredKernel(
-        name=spec.name,
+        name=name,
         function=function,
         constants=dict(spec.constants),
         symbol=compiled.symbol,

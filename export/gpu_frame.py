@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from edge_codec.base.token_model import TokenModel, load_token_model
 from edge_codec.errors import EngineError
-from edge_codec.export.gpu_engine import Compiler, build_engine
+from edge_codec.export.gpu_engine import Compiler, build_engine, stored_kernel
 from edge_codec.kernels import codebook_lookup, normalize, rans, token_rates
 from edge_codec.kernels.aot import compile_kernel
 from edge_codec.kernels.spec import KernelSpec
 from edge_codec.kernels.tables import config
 from edge_codec.manifest import Manifest
-from edge_codec.runtime.device import StoredKernel
 from edge_codec.runtime.gpu_frame_file import (
     KERNELS,
     GpuFrameFile,
@@ -62,16 +61,7 @@ def build_frame_file(
     kernels = {}
     for name, spec in specs.items():
         compiled = compiler(spec, capability)
-        kernels[name] = StoredKernel(
-            name=name,
-            function=KERNELS[name].function,
-            constants=dict(spec.constants),
-            symbol=compiled.symbol,
-            arguments=compiled.arguments,
-            num_warps=compiled.num_warps,
-            shared_bytes=compiled.shared_bytes,
-            cubin=compiled.cubin,
-        )
+        kernels[name] = stored_kernel(name, KERNELS[name].function, spec, compiled)
     file = GpuFrameFile(
         encoder=build_engine(encoder, capability, compiler),
         decoder=build_engine(decoder, capability, compiler),

@@ -33,6 +33,26 @@ BAD_CONTEXT = 8
 
 
 @triton.jit
+def find_symbol(slot, row, active, coarse, entries, width, shift, leaps):
+    """Return the symbol that a slot of a table's row is of, and its entry."""
+    bucket = row * (65536 >> shift) + (slot >> shift)
+    symbol = tl.load(coarse + bucket, mask=active, other=0).to(tl.int32)
+    entry = entries + row * width
+    found = tl.load(entry + symbol, mask=active, other=0)
+    beyond = active & ((found & 0xFFFF) < slot)
+    found = tl.where(beyond, tl.load(entry + symbol + 1, mask=beyond, other=0), found)
+    symbol += beyond.to(tl.int32)
+    beyond = beyond & ((found & 0xFFFF) < slot)
+    if tl.max(beyond.to(tl.int32)) > 0:
+        for leap in range(leaps):
+            further = tl.minimum(symbol + (1 << (leaps - 1 - leap)), width)
+            before = tl.load(entry + further - 1, mask=beyond, other=0)
+            symbol = tl.where(beyond & ((before & 0xFFFF) < slot), further, symbol)
+        found = tl.where(beyond, tl.load(entry + symbol, mask=beyond, other=0), found)
+    return symbol, found
+
+
+@triton.jit
 def decode_kernel(
     words,  # (n_words,) uint16: payloads, each from a whole word on
     begins,  # (n_payloads,) int32: word where each payload begins
@@ -91,20 +111,7 @@ def decode_kernel(
             following = tl.load(contexts + first + i + LANES, mask=coming, other=0)
             context = following.to(tl.int32)
         slot = (x & 0xFFFF).to(tl.int32)
-        bucket = row * (65536 >> shift) + (slot >> shift)
-        symbol = tl.load(coarse + bucket, mask=active, other=0).to(tl.int32)
-        entry = entries + row * width
-        found = tl.load(entry + symbol, mask=active, other=0)
-        beyond = active & ((found & 0xFFFF) < slot)
-        found = tl.where(beyond, tl.load(entry + symbol + 1, mask=beyond, other=0), found)
-        symbol += beyond.to(tl.int32)
-        beyond = beyond & ((found & 0xFFFF) < slot)
-        if tl.max(beyond.to(tl.int32)) > 0:
-            for leap in range(leaps):
-                further = tl.minimum(symbol + (1 << (leaps - 1 - leap)), width)
-                before = tl.load(entry + further - 1, mask=beyond, other=0)
-                symbol = tl.where(beyond & ((before & 0xFFFF) < slot), further, symbol)
-            found = tl.where(beyond, tl.load(entry + symbol, mask=beyond, other=0), found)
+        symbol, found = find_symbol(slot, row, active, coarse, entries, width, shift, leaps)
         tl.store(symbols + first + i, symbol.to(symbols.dtype.element_ty), mask=active)
 
         # f * high + slot - start with start = last + 1 - f, in modulo 2**32

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from edge_codec.runtime.access import Access
     from edge_codec.runtime.telemetry.output import Output
     from edge_codec.runtime.telemetry.telemetry import Telemetry
+
+
+def add_access_options(parser: argparse.ArgumentParser, who: str) -> None:
+    """Declare what `open_access` reads, and who must show the token."""
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help=f"{who} this token")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS: certificate")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
+
+
+def add_telemetry_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what `open_telemetry` reads."""
+    parser.add_argument(
+        "--metrics-port", type=int, metavar="P", help="figures for Prometheus, on this machine"
+    )
+    parser.add_argument(
+        "--telemetry", type=Path, metavar="FILE", help="append figures as lines of JSON"
+    )
 
 
 def open_access(options: argparse.Namespace) -> Access:

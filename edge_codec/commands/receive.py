@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_codec.commands.coding_options import positive
-from edge_codec.commands.listening import open_access, open_telemetry
+from edge_codec.commands.listening import (
+    add_access_options,
+    add_telemetry_options,
+    open_access,
+    open_telemetry,
+)
 from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -38,23 +43,14 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--udp", action="store_true", help="over UDP: on time rather than whole; losses are noted"
     )
-    parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="senders must know this token"
-    )
-    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS: certificate")
-    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
+    add_access_options(parser, "senders must know")
     parser.add_argument(
         "--fsync", default="none", metavar="none|packet|N|Ns",
         help="when packets are forced onto the disk: each, every N, every N seconds",
     )  # fmt: skip
     parser.add_argument("--max-senders", type=positive, default=32, metavar="N", help="at a time")
     parser.add_argument("--once", action="store_true", help="end after the first whole segment")
-    parser.add_argument(
-        "--metrics-port", type=int, metavar="P", help="figures for Prometheus, on this machine"
-    )
-    parser.add_argument(
-        "--telemetry", type=Path, metavar="FILE", help="append figures as lines of JSON"
-    )
+    add_telemetry_options(parser)
     parser.add_argument("--json", action="store_true", help="print address and result as JSON")
 
 

@@ -15,7 +15,12 @@ from edge_codec.commands.coding_options import (
     chosen_rate,
     positive,
 )
-from edge_codec.commands.listening import open_access, open_telemetry
+from edge_codec.commands.listening import (
+    add_access_options,
+    add_telemetry_options,
+    open_access,
+    open_telemetry,
+)
 from edge_codec.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -98,11 +103,7 @@ def _add_storing(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_access(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="scanners must show this token"
-    )
-    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS: certificate")
-    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key")
+    add_access_options(parser, "scanners must show")
     parser.add_argument(
         "--max-connections", type=positive, default=16, metavar="N", help="at a time"
     )
@@ -110,12 +111,7 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_watching(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--metrics-port", type=int, metavar="P", help="figures for Prometheus, on this machine"
-    )
-    parser.add_argument(
-        "--telemetry", type=Path, metavar="FILE", help="append figures as lines of JSON"
-    )
+    add_telemetry_options(parser)
     parser.add_argument("--live", action="store_true", help="show figures in the terminal")
 
 
