@@ -2,8 +2,9 @@
 
 A file has all slices of phase 0, then of phase 1, and so on. So has a stream, but an archive codes
 the phases of a group as a hierarchy: 0, 8, 4, 2, 1, 3, 6, 5, 7, 16, ... of 32. Whoever writes one
-keeps frames until their turn comes, up to seven of each slice; whoever reads one decodes ahead as
-far as a frame demands, and keeps what comes too early, about a frame for each halving of eight.
+keeps frames until their turn comes, up to seven of each slice, or the group where its key frame is
+filtered with others; whoever reads one decodes ahead as far as a frame demands, and keeps what
+comes too early, about a frame for each halving of eight.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class FrameAhead(SourceFrame):
     Attributes
     ----------
     ahead : tuple of ndarray
-        Samples of the next phases of its slice, the nearest first; of key frames only.
+        Samples of other phases of its slice, the nearest first; of key frames only.
     """
 
     ahead: tuple[NDArray[Any], ...] = ()
@@ -40,9 +41,13 @@ class FrameAhead(SourceFrame):
 def looking_ahead(
     frames: Iterable[SourceFrame], spec: StreamSpec, n_phases: int
 ) -> Iterator[FrameAhead]:
-    """Yield a source's frames in their order, key frames with the phases that follow them.
+    """Yield a source's frames in their order, key frames with other phases of their group.
 
-    Where a key frame waits, `n_phases` frames of each slice are kept, and no more.
+    At low delay those are the next ones. In an archive the last phase of a group is as near to its
+    key frame as the next one is: a cycle closes there.
+
+    Where a key frame waits, `n_phases` frames of each slice are kept, and no more; in an archive
+    the whole group is.
 
     Parameters
     ----------
@@ -51,7 +56,8 @@ def looking_ahead(
     spec : StreamSpec
         The stream.
     n_phases : int
-        How many to look ahead; fewer where a slice ends, none where all frames are key frames.
+        How many others; fewer where a slice or a group has no more. A frame that is not predicted
+        from the key frame would make it less like itself in vain.
 
     Yields
     ------
@@ -59,9 +65,9 @@ def looking_ahead(
         Each frame.
     """
     source, waiting = iter(frames), deque[SourceFrame]()
-    if spec.key_interval == 1:
-        n_phases = 0  # no frame is predicted from a key frame: filtering it would only cost quality
-    most = 1 + n_phases * spec.info.n_slices
+    n_phases = min(n_phases, spec.key_interval - 1)
+    n_kept = spec.key_interval - 1 if spec.archive and n_phases else n_phases
+    most = 1 + n_kept * spec.info.n_slices
     while True:
         if not waiting:
             waiting.extend(islice(source, 1))
@@ -73,9 +79,15 @@ def looking_ahead(
         frame = waiting.popleft()
         ahead: tuple[NDArray[Any], ...] = ()
         if is_key:
-            of_slice = (f.samples for f in waiting if f.slice_index == frame.slice_index)
-            ahead = tuple(islice(of_slice, n_phases))
+            of_slice = [f.samples for f in waiting if f.slice_index == frame.slice_index]
+            ahead = tuple((_around(of_slice) if spec.archive else of_slice)[:n_phases])
         yield FrameAhead(frame.slice_index, frame.phase_index, frame.samples, frame.metadata, ahead)
+
+
+def _around(later: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return the phases that follow in a cycle as first, last, second, last but one, and so on."""
+    pairs = zip(later, reversed(later), strict=True)
+    return [frame for pair in pairs for frame in pair][: len(later)]
 
 
 def in_coding_order(frames: Iterable[FrameT], spec: StreamSpec) -> Iterator[FrameT]:

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from edge_codec.base.hybrid.coder import HybridCoder
 from edge_codec.base.hybrid.depth import DepthMap
 from edge_codec.base.hybrid.model import HybridModel, HybridSettings
-from edge_codec.base.hybrid.quantizer import LOW_DELAY_OFFSETS, level_of, quantizer_at
+from edge_codec.base.hybrid.quantizer import (
+    FILTERED_OFFSET,
+    LOW_DELAY_OFFSETS,
+    level_of,
+    quantizer_at,
+)
 from edge_codec.bitstream.phases import PhaseOrder
 from edge_codec.errors import BitstreamError, FrameError, SpecError
 from edge_codec.io import open_source
@@ -103,6 +108,15 @@ def test_the_quantizer_is_the_first_byte() -> None:
     assert written == [level_of(30) + LOW_DELAY_OFFSETS[layer] for layer in layers]
 
 
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_filtered_key_frame_has_a_finer_quantizer(archive: bool) -> None:
+    spec = spec_of(archive=archive)
+    frame, *others = heart()
+    plain, filtered = (coder(spec, 30).encode(frame, 0, True, ahead)[0] for ahead in ((), others))
+    assert filtered[0] == plain[0] + FILTERED_OFFSET
+    assert filtered[0] < plain[0]
+
+
 def test_threads_make_no_difference() -> None:
     spec = spec_of()
     alone = encoded(spec, coder(spec))
@@ -111,6 +125,25 @@ def test_threads_make_no_difference() -> None:
             spec, HybridModel(HybridSettings(effort=Effort.FAST)).coder(spec, pool.map)
         )
     assert [frame[0] for frame in together] == [frame[0] for frame in alone]
+
+
+def test_threads_that_come_late_after_a_failure_find_a_coder_at_rest() -> None:
+    late: list[Any] = []
+
+    def broken(function: Any, items: Any) -> Any:
+        late.extend((function, item) for item in items)
+        raise KeyError("no threads")
+
+    spec = spec_of()
+    failing = HybridModel(HybridSettings(effort=Effort.FAST)).coder(spec, broken)
+    with pytest.raises(KeyError, match="no threads"):
+        failing.encode(heart()[0], 0, True)
+    assert late
+    for function, item in late:
+        assert function.__self__ is not failing._native
+        function(item)
+    payload, phase, key, base = encoded(spec, coder(spec), 1)[0]
+    np.testing.assert_array_equal(failing.decode(payload, phase, key), base)
 
 
 def test_a_key_frame_may_come_early_and_a_decoder_may_begin_there() -> None:

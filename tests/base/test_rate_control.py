@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edge_codec.base.hybrid import coder as coder_module
 from edge_codec.base.hybrid.coder import HybridCoder
 from edge_codec.base.hybrid.model import HybridModel, HybridSettings
-from edge_codec.base.hybrid.quantizer import offsets
+from edge_codec.base.hybrid.quantizer import FILTERED_OFFSET, offsets, quantizer_at
 from edge_codec.base.hybrid.rate_control import BufferedRate, ConstantQuality
 from edge_codec.base.hybrid.rate_model import RateModel
 from edge_codec.base.hybrid.structure import LAYERS, GroupPlace
@@ -80,6 +82,7 @@ def test_real_frames_take_the_bits_that_were_asked_for(archive: bool, target: in
     report = coder.control.report
     assert sum(bits) == pytest.approx(20 * target, rel=0.1)
     assert (report.frames, report.bits, report.overflows) == (20, sum(bits), 0)
+    assert (report.mean, report.largest) == (sum(bits) / 20, max(bits))
     assert report.fullest == pytest.approx(fullest(bits, target, 32 * target)[0])
     assert bits[0] == max(bits)
 
@@ -231,3 +234,62 @@ def test_quality_moves_in_small_steps_whatever_a_frame_takes() -> None:
         control.spend(3, levels[-1], bits)
     steps = np.abs(np.diff(levels))
     assert steps.max() == 3
+
+
+def test_a_model_reports_of_all_its_slices() -> None:
+    frames = exam()[:, :6]
+    spec = spec_of(frames)
+    model = HybridModel(HybridSettings(bits_per_frame=900, buffer_frames=1, effort=Effort.FAST))
+    assert (model.report.frames, model.report.mean) == (0, 0.0)
+    coders = [model.coder(spec) for _ in frames]
+    bits = []
+    for phase in range(6):
+        coded = model.encode_frames(coders, list(frames[:, phase]), [phase] * 2, [phase == 0] * 2)
+        bits += [8 * len(payload) for payload, _ in coded]
+    report, each = model.report, [coder.control.report for coder in coders]
+    assert (report.frames, report.bits, report.largest) == (12, sum(bits), max(bits))
+    assert report.fullest == max(slice_report.fullest for slice_report in each)
+    assert report.overflows == sum(slice_report.overflows for slice_report in each) > 0
+
+
+class SecondTry(ConstantQuality):
+    """Begins key frames with another quantizer than the one that it wants."""
+
+    first = 20
+
+    def choose(self, layer: int, ahead: Callable[[], Sequence[int]]) -> int:
+        wanted = super().choose(layer, ahead)
+        return self.first if layer == 0 else wanted
+
+    def again(self, quantizer: int, bits: int) -> int | None:
+        return super().choose(0, list) if quantizer == self.first else None
+
+
+def test_a_key_frame_is_filtered_for_the_quantizer_that_it_ends_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A coarser one takes a stronger filter, of the frame as it came."""
+    frames, filtered = exam()[0], []
+    filter_over_time = coder_module.native.filter_over_time
+
+    def watch(
+        frame: NDArray[np.int16],
+        others: Sequence[NDArray[np.int16]],
+        quantizer: int,
+        out: NDArray[np.int16],
+    ) -> None:
+        filter_over_time(frame, others, quantizer, out)
+        filtered.append((quantizer, frame.copy(), out.copy(), len(others)))
+
+    monkeypatch.setattr(coder_module.native, "filter_over_time", watch)
+    control = SecondTry(20)
+    coder = HybridCoder(spec_of(exam()), control, Effort.FAST)
+    payload, _ = coder.encode(frames[0], 0, True, list(frames[1:7]))
+    tried, wanted = (
+        quantizer_at(chosen, FILTERED_OFFSET)
+        for chosen in (control.first, ConstantQuality(20).choose(0, list))
+    )
+    assert payload[0] == wanted
+    assert [(quantizer, n) for quantizer, _, _, n in filtered] == [(tried, 6), (wanted, 6)]
+    np.testing.assert_array_equal(filtered[0][1], filtered[1][1])
+    assert (filtered[0][2] != filtered[1][2]).any()

@@ -57,12 +57,23 @@ def source(phases: int = PHASES) -> list[SourceFrame]:
 
 @pytest.mark.parametrize("look_ahead", [0, 1, 3, 16])
 @pytest.mark.parametrize("interval", [2, 5, 32])
-def test_key_frames_come_with_the_next_phases_of_their_slice(interval, look_ahead):
+def test_key_frames_come_with_the_next_phases_of_their_group(interval, look_ahead):
     found = list(looking_ahead(source(), spec_of(interval), look_ahead))
     assert [f.metadata for f in found] == [f.metadata for f in source()]
     for frame in found:
         first = frame.phase_index + 1
-        due = range(first, min(first + look_ahead, PHASES)) if not (first - 1) % interval else ()
+        end = min(first + look_ahead, first - 1 + interval, PHASES)
+        due = range(first, end) if not (first - 1) % interval else ()
+        assert [int(a[0, 0]) for a in frame.ahead] == [100 * frame.slice_index + p for p in due]
+
+
+@pytest.mark.parametrize("look_ahead", [0, 1, 4, 16])
+def test_key_frames_of_an_archive_come_with_what_is_nearest_around_the_cycle(look_ahead):
+    nearest = {0: (1, 6, 2, 5, 3, 4), 7: (8, 11, 9, 10)}  # by key frame; 12 phases in groups of 7
+    found = list(looking_ahead(source(), spec_of(7, archive=True), look_ahead))
+    assert [f.metadata for f in found] == [f.metadata for f in source()]
+    for frame in found:
+        due = nearest.get(frame.phase_index, ())[:look_ahead]
         assert [int(a[0, 0]) for a in frame.ahead] == [100 * frame.slice_index + p for p in due]
 
 
@@ -106,7 +117,10 @@ def test_a_coder_is_told_of_what_follows_in_time(archive, monkeypatch):
     for index, coder in enumerate(made[0].coders):
         assert [key for _, key in coder.seen].count(True) == 2
         for (phase, key), ahead in zip(coder.seen, coder.ahead, strict=True):
-            due = CINE.voxels[index, phase + 1 : phase + 5] if key else ()
+            phases = (phase + i for i in ((1, 6, 2, 5) if archive else (1, 2, 3, 4)))
+            if archive and phase == 7:  # the last group has five phases
+                phases = iter((8, 11, 9, 10))
+            due = [CINE.voxels[index, other] for other in phases] if key else ()
             low = int(CINE.voxels.min())
             assert len(ahead) == len(due)
             for frame, expected in zip(ahead, due, strict=True):
@@ -130,14 +144,14 @@ def test_a_noisy_cine_takes_fewer_bits_for_the_same_quality(archive):
         error = edge_codec.decompress(data).voxels.astype(float) - CINE.voxels
         sizes.append(len(data))
         levels.append(psnr(float((error**2).mean()), int(CINE.voxels.max())))
-    assert abs(levels[1] - levels[0]) < 0.2
+    assert abs(levels[1] - levels[0]) < 0.3  # less than half a step of quality
     assert sizes[1] < 0.8 * sizes[0]
 
 
 def test_a_filtered_key_frame_lies_below_any_promise():
     usual, same, other = (
         edge_codec.compress(CINE, model="dwt-cal", effort="fast", look_ahead=n)
-        for n in (None, 6, 0)
+        for n in (None, 16, 0)
     )
     assert usual == same != other
     np.testing.assert_array_equal(edge_codec.decompress(usual).voxels, CINE.voxels)
@@ -167,7 +181,7 @@ def test_who_does_not_look_ahead_says_so():
     for number in (-1, 17, 2.5):
         with pytest.raises(SpecError, match="use 0 to 16 phases"):
             CompressOptions(ModelId.DWT_CAL, look_ahead=number)
-    assert CompressOptions(ModelId.DWT_CAL, None).key_look_ahead == 6
-    assert CompressOptions(ModelId.DWT_CAL, 0, snr_loss_percent=5).key_look_ahead == 6
+    assert CompressOptions(ModelId.DWT_CAL, None).key_look_ahead == 16
+    assert CompressOptions(ModelId.DWT_CAL, 0, snr_loss_percent=5).key_look_ahead == 16
     assert CompressOptions(ModelId.DWT_CAL, 2, look_ahead=16).key_look_ahead == 16
     assert CompressOptions(ModelId.DWT_CAL, 2, look_ahead=0).key_look_ahead == 0

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edge_codec.base.hybrid.depth import DepthMap
 from edge_codec.base.hybrid.native import native
+from edge_codec.base.hybrid.quantizer import FILTERED_OFFSET, quantizer_at
 from edge_codec.base.hybrid.rate_control import RateControl
 from edge_codec.base.hybrid.structure import FramePlan, GroupPlace, group_place
 from edge_codec.bitstream.phases import PhaseOrder
@@ -70,7 +71,8 @@ class HybridCoder:
         """See `edge_codec.base.layer.BaseCoder.encode`.
 
         A key frame is coded as what remains of it, and of those ahead, when noise is averaged out:
-        most frames of its group are predicted from it, each with noise of its own.
+        most frames of its group are predicted from it, each with noise of its own. It is worth a
+        finer quantizer than a frame with noise; what controls the rate reckons without that.
 
         Raises
         ------
@@ -84,38 +86,47 @@ class HybridCoder:
         place = self._begin(phase, key, FrameError)
         plan = place.plan
         self._depth.narrow(samples, self._internal)
+        others = self._narrow(ahead[:MOST_AHEAD]) if key else []
         quantizer = self._control.choose(plan.layer, place.layers_ahead)
-        if key and ahead:
-            self._filter(ahead, quantizer)
-        payload = self._encode(quantizer, plan)
+        payload = self._encode(quantizer, plan, others)
         # Only a key frame can be coded again: for others, contexts have learned from the frame.
         while key and (other := self._control.again(quantizer, 8 * len(payload))) is not None:
             quantizer = other
-            payload = self._encode(quantizer, plan)
+            payload = self._encode(quantizer, plan, others)
         self._control.spend(plan.layer, quantizer, 8 * len(payload))
         return payload, self._finish(phase, plan)
 
-    def _filter(self, ahead: Sequence[NDArray[np.uint32]], quantizer: int) -> None:
-        """Filter the frame in `_internal` over time, with as many others as the filter takes."""
-        ahead = ahead[:MOST_AHEAD]
-        others = [np.empty_like(self._internal) for _ in ahead]
-        for samples, other in zip(ahead, others, strict=True):
-            self._depth.narrow(samples, other)
-        native.filter_over_time(self._internal, others, quantizer, self._internal)
+    def _narrow(self, frames: Sequence[NDArray[np.uint32]]) -> list[NDArray[np.int16]]:
+        """Return frames in internal values."""
+        narrow = [np.empty_like(self._internal) for _ in frames]
+        for samples, out in zip(frames, narrow, strict=True):
+            self._depth.narrow(samples, out)
+        return narrow
 
-    def _encode(self, quantizer: int, plan: FramePlan) -> bytes:
-        """Code the frame in `_internal`."""
-        payload: bytes = self._native.encode(
-            self._internal,
-            quantizer,
-            plan.layer == 0,
-            plan.references,
-            plan.slot,
-            int(self._effort),
-            plan.layer,
-            self._map,
-            WORKERS,
-        )
+    def _encode(
+        self, quantizer: int, plan: FramePlan, others: Sequence[NDArray[np.int16]]
+    ) -> bytes:
+        """Code the frame in `_internal`, filtered over time with those others that there are."""
+        frame = self._internal
+        if others:
+            quantizer = quantizer_at(quantizer, FILTERED_OFFSET)
+            frame = np.empty_like(frame)  # how strong the filter is depends on the quantizer
+            native.filter_over_time(self._internal, others, quantizer, frame)
+        try:
+            payload: bytes = self._native.encode(
+                frame,
+                quantizer,
+                plan.layer == 0,
+                plan.references,
+                plan.slot,
+                int(self._effort),
+                plan.layer,
+                self._map,
+                WORKERS,
+            )
+        except BaseException:  # a thread of the mapper may come late: to a coder that is at rest
+            self._native = native.Coder(*frame.shape)
+            raise
         return payload
 
     def decode(self, payload: bytes, phase: int, key: bool) -> NDArray[np.uint32]:

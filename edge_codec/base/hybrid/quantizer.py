@@ -21,7 +21,8 @@ DEFAULT_QUALITY = 32
 _COARSEST = 96  # level of quality 0
 
 LOW_DELAY_OFFSETS = (-5, 0, 3, 4)
-ARCHIVE_OFFSETS = (-4, 0, 2, 3, 4)
+ARCHIVE_OFFSETS = (-5, 0, 2, 3, 4)
+FILTERED_OFFSET = -2  # of key frames that are filtered over time, beside that of their layer
 
 
 def check_quality(quality: int) -> None:

@@ -40,12 +40,14 @@ _SURPRISE = 1.25  # times what was planned: a slice's first key frame is coded a
 
 @dataclass(frozen=True, slots=True)
 class RateReport:
-    """What became of the bits of a slice.
+    """What became of the bits of a slice, or of all slices of a model.
 
     Attributes
     ----------
     frames, bits : int
         Frames coded, and bits of their payloads.
+    largest : int
+        Bits of the largest payload.
     fullest : float
         Most bits that waited in the buffer after a frame; 0 without a buffer.
     overflows : int
@@ -55,8 +57,34 @@ class RateReport:
 
     frames: int = 0
     bits: int = 0
+    largest: int = 0
     fullest: float = 0.0
     overflows: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Mean bits of a frame; 0 without frames."""
+        return self.bits / self.frames if self.frames else 0.0
+
+    def after(self, bits: int, waiting: float = 0.0, overflows: int = 0) -> RateReport:
+        """Return the report once another frame is coded.
+
+        Parameters
+        ----------
+        bits : int
+            What the frame took.
+        waiting : float
+            Bits in its slice's buffer after it.
+        overflows : int
+            1 if that is more than the buffer holds, else 0.
+        """
+        return RateReport(
+            self.frames + 1,
+            self.bits + bits,
+            max(self.largest, bits),
+            max(self.fullest, waiting),
+            self.overflows + overflows,
+        )
 
 
 class RateControl(Protocol):
@@ -110,12 +138,12 @@ class ConstantQuality:
     def __init__(self, quality: int, archive: bool = False) -> None:
         check_quality(quality)
         self._quantizers = [quantizer_at(level_of(quality), add) for add in offsets(archive)]
-        self._frames = self._bits = 0
+        self._report = RateReport()
 
     @property
     def report(self) -> RateReport:
         """See `RateControl.report`."""
-        return RateReport(self._frames, self._bits)
+        return self._report
 
     def choose(self, layer: int, ahead: Callable[[], Sequence[int]]) -> int:
         """See `RateControl.choose`."""
@@ -130,8 +158,7 @@ class ConstantQuality:
     def spend(self, layer: int, quantizer: int, bits: int) -> None:
         """See `RateControl.spend`."""
         del layer, quantizer
-        self._frames += 1
-        self._bits += bits
+        self._report = self._report.after(bits)
 
 
 class BufferedRate:
@@ -236,10 +263,4 @@ class BufferedRate:
         """See `RateControl.spend`."""
         self._model.learn(layer, quantizer, bits)
         self._fullness = max(0.0, self._fullness + bits - self._target)
-        before = self._report
-        self._report = RateReport(
-            before.frames + 1,
-            before.bits + bits,
-            max(before.fullest, self._fullness),
-            before.overflows + (self._fullness > self._size),
-        )
+        self._report = self._report.after(bits, self._fullness, self._fullness > self._size)

@@ -7,9 +7,9 @@
  * of AV1", Proceedings of the IEEE 109 (9), 2021.
  *
  * Blocks of 8 x 8 are searched for in whole pixels, and count the less the worse they match beyond
- * what noise explains. Its variance is measured by the matches; where they are far worse than a shift
- * by a pixel would be, frames show something else, and only equal blocks count. All is in integers: every variant of
- * the module gives the same.
+ * what noise explains, and what the quantizer will lose anyway. The variance of noise is measured by
+ * the matches; a frame whose matches are far worse than a shift by a pixel would be shows something
+ * else and does not count. All is in integers: every variant of the module gives the same.
  */
 #ifndef EDGE_CODEC_HYBRID_TEMPORAL_FILTER_H
 #define EDGE_CODEC_HYBRID_TEMPORAL_FILTER_H
@@ -21,9 +21,8 @@
 #define FILTER_RANGE 5      /* of the search, on each side */
 #define FILTER_SIDE 8       /* of blocks; a match is judged by a window three times as wide */
 #define FILTER_LENGTH 128   /* cost of a vector's squared length, as squared error of a block */
-#define FILTER_ONE 1024     /* weight of the frame itself */
-#define FILTER_WEIGHT 717   /* of another frame where it matches: 0.7 */
-#define FILTER_TOLERANCE 3  /* excess of the error over noise, in noise, that costs a factor e */
+#define FILTER_ONE 1024     /* weight of the frame itself, and the most of another one */
+#define FILTER_TOLERANCE 3  /* excess of the error, in what is forgiven, that costs a factor e */
 #define FILTER_NOISE_FROM 2 /* the nearest frames, which noise is measured with */
 #define FILTER_PERCENTILE 15 /* of blocks' errors, which noise is measured by */
 #define FILTER_UNLIKE 4     /* times the error of neighboring pixels: frames of something else */
@@ -229,29 +228,36 @@ static int32_t filter_steepness(const temporal_filter *f) {
     return least;
 }
 
-/* Error of blocks that differ by noise alone. */
-static int32_t filter_noise(const temporal_filter *f) {
-    int32_t typical = INT32_MAX;
-    for (int k = 0; k < f->n_others && k < FILTER_NOISE_FROM; k++) {
-        const int32_t found = filter_typical(f, f->matches + (ptrdiff_t)k * f->n_blocks);
-        if (found < typical) typical = found;
-    }
-    return typical <= (int64_t)FILTER_UNLIKE * filter_steepness(f) ? typical : 1;
-}
+/* How much another frame counts, by the error of a block in it. */
+typedef struct {
+    int32_t typical; /* error of blocks that differ by noise alone */
+    int32_t most;    /* weight up to that */
+    int64_t excess;  /* error beyond it that costs a factor e */
+    int is_like[FILTER_MOST]; /* frames that show the same */
+} filter_weights;
 
-/* Weight of other frames where they match. What a fine quantizer would keep of the frame's own noise
- * is worth more than what is predicted from the mean: the weight falls with the variance that the
- * quantizer adds, Delta * Delta / 12, from where that is less than noise. */
-static int32_t filter_most(const temporal_filter *f, int32_t typical) {
+/* What a fine quantizer would keep of the frame's own noise is worth more than what is predicted from
+ * the mean: the most weight falls with the variance that the quantizer adds, Delta * Delta / 12, from
+ * where that is less than noise. What a coarse one loses it loses of a worse match as well: half of
+ * that variance is forgiven beside noise. */
+static filter_weights filter_measure(const temporal_filter *f) {
     const int64_t added = (int64_t)DELTAS[f->quantizer] * DELTAS[f->quantizer] / 384;
-    return (int32_t)(added < typical ? FILTER_WEIGHT * added / typical : FILTER_WEIGHT);
+    const int64_t bound = (int64_t)FILTER_UNLIKE * filter_steepness(f);
+    filter_weights w = {.typical = INT32_MAX};
+    for (int k = 0; k < f->n_others; k++) {
+        const int32_t found = filter_typical(f, f->matches + (ptrdiff_t)k * f->n_blocks);
+        w.is_like[k] = found <= bound;
+        if (k < FILTER_NOISE_FROM && found < w.typical) w.typical = found;
+    }
+    w.most = (int32_t)(added < w.typical ? FILTER_ONE * added / w.typical : FILTER_ONE);
+    w.excess = FILTER_TOLERANCE * (w.typical + added / 2);
+    return w;
 }
 
-static int32_t filter_weight(int32_t error, int32_t typical, int32_t most) {
-    if (error <= typical) return most;
-    const int64_t step =
-        (int64_t)(error - typical) * FILTER_STEPS / ((int64_t)FILTER_TOLERANCE * typical);
-    return step < FILTER_DECAY ? most * FILTER_DECAYS[step] / FILTER_ONE : 0;
+static int32_t filter_weight(int32_t error, const filter_weights *w) {
+    if (error <= w->typical) return w->most;
+    const int64_t step = (int64_t)(error - w->typical) * FILTER_STEPS / w->excess;
+    return step < FILTER_DECAY ? w->most * FILTER_DECAYS[step] / FILTER_ONE : 0;
 }
 
 /* Adds a block of another frame. */
@@ -264,7 +270,7 @@ static void filter_add(const temporal_filter *f, int y, int x, const int16_t *ot
     }
 }
 
-static void filter_block(const temporal_filter *f, int block, int32_t typical, int32_t most,
+static void filter_block(const temporal_filter *f, int block, const filter_weights *weights,
                          int16_t *out) {
     static const match STILL = {0, 0, 0};
     const int by = block / f->block_columns, bx = block % f->block_columns;
@@ -273,8 +279,8 @@ static void filter_block(const temporal_filter *f, int block, int32_t typical, i
     filter_add(f, y, x, f->frame, &STILL, FILTER_ONE, sums);
     for (int k = 0; k < f->n_others; k++) {
         const match *const m = f->matches + (ptrdiff_t)k * f->n_blocks + block;
-        const int32_t weight = filter_weight(m->error, typical, most);
-        if (!weight) continue;
+        const int32_t weight = filter_weight(m->error, weights);
+        if (!weight || !weights->is_like[k]) continue;
         filter_add(f, y, x, f->other[k], m, weight, sums);
         total += weight;
     }
@@ -290,8 +296,8 @@ static int filter_over_time(temporal_filter *f, int16_t *out) {
     if (is_open) {
         for (int k = 0; k < f->n_others; k++)
             filter_search(f, f->other[k], f->matches + (ptrdiff_t)k * f->n_blocks);
-        const int32_t typical = filter_noise(f), most = filter_most(f, typical);
-        for (int i = 0; i < f->n_blocks; i++) filter_block(f, i, typical, most, out);
+        const filter_weights weights = filter_measure(f);
+        for (int i = 0; i < f->n_blocks; i++) filter_block(f, i, &weights, out);
     }
     filter_free(f);
     return is_open;
