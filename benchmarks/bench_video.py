@@ -15,7 +15,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def main() -> None:
     print(f"{machine['device']}, load {machine['load']}; medians of CPU ms per frame")
     print(f"{'encoder':<12} effort  quality     bpp   PSNR    key  other  decode")
     for encoder, name, quality in product(options.encoders, options.efforts, options.qualities):
-        measurement = measure(cine, VideoModel(encoder, quality), Effort[name.upper()])
+        measurement = measure(cine, VideoModel(encoder, quality, Effort[name.upper()]))
         bits, psnr = 8 * measurement.size / cine.size, psnr_of(cine, measurement)
         shown = (np.median(measurement.times[step]) for step in ("key", "other", "decode"))
         print(
@@ -80,7 +80,7 @@ def main() -> None:
                 append_record(options.json, "bench_video", row, machine)
 
 
-def measure(cine: NDArray[np.uint32], model: VideoModel, effort: Effort) -> Measurement:
+def measure(cine: NDArray[np.uint32], model: VideoModel) -> Measurement:
     """Code and decode every frame.
 
     Raises
@@ -91,9 +91,8 @@ def measure(cine: NDArray[np.uint32], model: VideoModel, effort: Effort) -> Meas
     result, shape = Measurement(), cine.shape
     spec = StreamSpec(
         CineInfo(*shape, np.dtype(np.int64)), 0, int(cine.max()), ModelId.VIDEO, max_error=None,
-        effort=effort,
+        model_data=model.model_data(shape[2:]),
     )  # fmt: skip
-    spec = replace(spec, model_data=model.model_data(spec))
     for phases in cine:
         coder, other = model.coder(spec), VideoModel().coder(spec)
         for phase, frame in enumerate(phases):

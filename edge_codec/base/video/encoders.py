@@ -102,8 +102,11 @@ ENCODERS: dict[str, Callable[[Effort, int, int], EncoderSetup]] = {
     "svt-av1": _svt_av1,
     "nvenc": _nvenc,
 }
-"""x265 of 12 bits, gray; of 10 bits with flat color, for players that decode on a chip; SVT-AV1 of
-10 bits; and NVENC, of 10 bits. The last was never run: no machine with one was at hand."""
+"""By their names on the command line: x265 of 12 bits, gray; of 10 bits with flat color, for
+players that decode on a chip; SVT-AV1 of 10 bits; and NVENC, of 10 bits. The last was never run: no
+machine with one was at hand."""
+
+DEFAULT_ENCODER = "x265"
 
 
 def encoder_setup(name: str, effort: Effort, quality: int, shape: tuple[int, int]) -> EncoderSetup:
@@ -130,3 +133,9 @@ def encoder_setup(name: str, effort: Effort, quality: int, shape: tuple[int, int
     if name not in ENCODERS:
         raise SpecError(f"video encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}")
     return ENCODERS[name](effort, quality, min(shape))
+
+
+def encoders_of(form: VideoFormat) -> list[str]:
+    """Return the names of the encoders that make a format."""
+    setups = {name: setup(Effort.DEFAULT, 0, MIN_SIDE) for name, setup in ENCODERS.items()}
+    return [name for name, setup in setups.items() if setup.form is form]

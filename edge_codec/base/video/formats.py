@@ -115,7 +115,7 @@ def unpack_model_data(spec: StreamSpec) -> tuple[VideoFormat, bytes]:
     BitstreamError
         If the header names no known format.
     """
-    number = spec.model_data[0] if spec.model_data else None
+    number = spec.model_data[0]
     if number not in FORMATS:
         known = ", ".join(f"{n} {f.codec} of {f.depth} bits" for n, f in FORMATS.items())
         raise BitstreamError(
@@ -124,7 +124,7 @@ def unpack_model_data(spec: StreamSpec) -> tuple[VideoFormat, bytes]:
     return FORMATS[number], spec.model_data[1:]
 
 
-def coded_shape(spec: StreamSpec) -> tuple[int, int]:
+def coded_shape(frame_shape: tuple[int, int]) -> tuple[int, int]:
     """Return (rows, columns) of the frames that are coded: even, and at least `MIN_SIDE` each."""
-    rows, columns = (max(side + side % 2, MIN_SIDE) for side in spec.info.frame_shape)
+    rows, columns = (max(side + side % 2, MIN_SIDE) for side in frame_shape)
     return rows, columns

@@ -65,7 +65,7 @@ class VideoEncoder:
         except (self._av.FFmpegError, ValueError) as error:
             raise EngineError(
                 f"{setup.library} of PyAV {self._av.__version__} cannot be opened for frames of "
-                f"{shape[0]}x{shape[1]} ({_reason(error)}); choose another video encoder or model"
+                f"{shape[0]}x{shape[1]} ({reason(error)}); choose another video encoder or model"
             ) from error
 
     def _open(self) -> Any:
@@ -97,10 +97,8 @@ class VideoEncoder:
         library, prefix = self._setup.library, self._setup.form.prefix
         try:
             packets = self._context.encode(self._frame(levels))
-        except self._av.FFmpegError as error:
-            raise EngineError(
-                f"{library} failed on frame {self._time}: {_reason(error)}"
-            ) from error
+        except (self._av.FFmpegError, ValueError) as error:
+            raise EngineError(f"{library} failed on frame {self._time}: {reason(error)}") from error
         data = b"".join(map(bytes, packets))
         if len(packets) != 1 or not data.startswith(prefix):
             raise EngineError(
@@ -154,15 +152,14 @@ class VideoDecoder:
             ) from error
         context.thread_count = 1
         context.flags |= self._av.codec.context.Flags.low_delay
-        limit = (shape[0] + _MARGIN) * (shape[1] + _MARGIN)
-        context.options = {"max_pixels": str(limit), "err_detect": "explode"}
+        context.options = {"max_pixels": str(max_pixels(shape)), "err_detect": "explode"}
         if parameter_sets:
             context.extradata = parameter_sets
         try:
             context.open()
         except self._av.FFmpegError as error:
             raise BitstreamError(
-                f"the parameter sets of the header are damaged ({_reason(error)}); get it again"
+                f"the parameter sets of the header are damaged ({reason(error)}); get it again"
             ) from error
         self._context = context
 
@@ -178,7 +175,7 @@ class VideoDecoder:
         try:
             frames = self._context.decode(self._av.Packet(data))
         except (self._av.FFmpegError, ValueError) as error:
-            raise BitstreamError(f"video payload cannot be decoded: {_reason(error)}") from error
+            raise BitstreamError(f"video payload cannot be decoded: {reason(error)}") from error
         found = [f"{frame.format.name} {frame.height}x{frame.width}" for frame in frames]
         due = f"{self._form.pixel_format} {self._shape[0]}x{self._shape[1]}"
         if found != [due]:
@@ -192,6 +189,11 @@ def _words(plane: Any) -> NDArray[np.uint16]:
     return np.frombuffer(plane, np.uint16).reshape(-1, plane.line_size // 2)
 
 
-def _reason(error: Exception) -> str:
+def max_pixels(shape: tuple[int, int]) -> int:
+    """Return how many pixels of a frame a decoder of frames of (rows, columns) may need."""
+    return (shape[0] + _MARGIN) * (shape[1] + _MARGIN)
+
+
+def reason(error: Exception) -> str:
     """Return what FFmpeg says of an error, without PyAV's list of arguments."""
     return str(getattr(error, "strerror", None) or error)

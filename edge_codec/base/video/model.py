@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_codec.base.video.encoders import EncoderSetup, encoder_setup
+from edge_codec.base.video.encoders import DEFAULT_ENCODER, EncoderSetup, encoder_setup
 from edge_codec.base.video.formats import coded_shape, pack_model_data, unpack_model_data
 from edge_codec.base.video.levels import Levels
 from edge_codec.base.video.libav import VideoDecoder, VideoEncoder, load
 from edge_codec.engine import Mapper
 from edge_codec.errors import BitstreamError, EngineError
-from edge_codec.spec import StreamSpec
+from edge_codec.spec import Effort, StreamSpec
 
 
 class VideoModel:
@@ -31,6 +31,8 @@ class VideoModel:
         that the stream names.
     quality : int
         0 to 63, the best, of all frames.
+    effort : Effort
+        How hard the encoder searches.
 
     Attributes
     ----------
@@ -43,18 +45,24 @@ class VideoModel:
         If PyAV is not installed.
     """
 
-    def __init__(self, encoder: str = "x265", quality: int = 32) -> None:
+    def __init__(
+        self,
+        encoder: str = DEFAULT_ENCODER,
+        quality: int = 32,
+        effort: Effort = Effort.DEFAULT,
+    ) -> None:
         load()
         self.quality = quality
         self._encoder = encoder
+        self._effort = effort
 
-    def model_data(self, spec: StreamSpec) -> bytes:
+    def model_data(self, frame_shape: tuple[int, int]) -> bytes:
         """Return what the header of a stream must say for `coder` to encode it.
 
         Parameters
         ----------
-        spec : StreamSpec
-            The stream; its own `model_data` does not matter.
+        frame_shape : (int, int)
+            Rows and columns of its frames.
 
         Raises
         ------
@@ -63,12 +71,13 @@ class VideoModel:
         EngineError
             If the encoder is not there or refuses the frame size.
         """
-        setup = self.setup(spec)
-        return pack_model_data(setup.form, VideoEncoder(setup, coded_shape(spec)).parameter_sets)
+        shape = coded_shape(frame_shape)
+        setup = self.setup(shape)
+        return pack_model_data(setup.form, VideoEncoder(setup, shape).parameter_sets)
 
-    def setup(self, spec: StreamSpec) -> EncoderSetup:
-        """Return how the encoder of a stream is called."""
-        return encoder_setup(self._encoder, spec.effort, self.quality, coded_shape(spec))
+    def setup(self, shape: tuple[int, int]) -> EncoderSetup:
+        """Return how the encoder of frames of `coded_shape` is called."""
+        return encoder_setup(self._encoder, self._effort, self.quality, shape)
 
     def coder(self, spec: StreamSpec, mapper: Mapper = map) -> VideoCoder:
         """See `edge_codec.base.layer.BaseModel.coder`."""
@@ -112,7 +121,7 @@ class VideoCoder:
         self._spec = spec
         self._form, self._parameter_sets = unpack_model_data(spec)
         self._levels = Levels(spec.high - spec.low, self._form.depth)
-        self._shape = coded_shape(spec)
+        self._shape = coded_shape(spec.info.frame_shape)
         self._encoder: VideoEncoder | None = None
         self._decoder: VideoDecoder | None = None
 
@@ -131,7 +140,7 @@ class VideoCoder:
         return payload, self.decode(payload, phase, key)
 
     def _open_encoder(self) -> VideoEncoder:
-        setup = self._model.setup(self._spec)
+        setup = self._model.setup(self._shape)
         encoder = VideoEncoder(setup, self._shape)
         made = pack_model_data(setup.form, encoder.parameter_sets)
         if made != self._spec.model_data:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from video_samples import ENCODERS, coded, decode, encode, make_frames, make_spec
+from video_samples import ENCODERS, coded, decode, encode, make_frames, make_model, make_spec
 
 from edge_codec.base.video import encoders, model, player
 from edge_codec.base.video.libav import load
@@ -14,6 +14,7 @@ from edge_codec.base.video.model import VideoModel
 from edge_codec.bitstream.header import pack_header, unpack_header
 from edge_codec.codec import Decoder, Encoder
 from edge_codec.errors import BitstreamError, EngineError, SourceError, SpecError
+from edge_codec.spec import Effort
 
 SLICE, FIRST_SLICES, KEY_SLICES = range(10), range(2), range(16, 22)  # NAL unit types of H.265
 
@@ -21,7 +22,7 @@ SLICE, FIRST_SLICES, KEY_SLICES = range(10), range(2), range(16, 22)  # NAL unit
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("span", [1, 255, 830, 4095, 65535, 2**32 - 1])
 def test_decoder_makes_the_base_of_the_encoder(encoder, span):
-    video = VideoModel(encoder, 50)
+    video = make_model(encoder, 50)
     spec = make_spec(video, span=span)
     frames = make_frames(3, span=span)
     payloads, bases = encode(video, spec, frames)
@@ -33,7 +34,7 @@ def test_decoder_makes_the_base_of_the_encoder(encoder, span):
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (64, 64), (63, 65), (65, 67), (40, 131)])
 def test_every_size_is_coded(encoder, shape):
-    video = VideoModel(encoder, 50)
+    video = make_model(encoder, 50)
     spec = make_spec(video, shape)
     frames = make_frames(3, shape)
     payloads, bases = encode(video, spec, frames)
@@ -55,7 +56,7 @@ def test_decoding_begins_again_at_any_key_frame(encoder):
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_groups_of_the_same_frames_have_the_same_bits(encoder):
-    video = VideoModel(encoder)
+    video = make_model(encoder)
     spec = make_spec(video)
     group = make_frames(4)
     payloads, _ = encode(video, spec, group + group, keys=(0, 4))
@@ -65,7 +66,7 @@ def test_groups_of_the_same_frames_have_the_same_bits(encoder):
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_no_key_frame_but_those_asked_for(encoder):
     """Neither where the picture changes altogether nor after so many frames."""
-    video = VideoModel(encoder, 10)
+    video = make_model(encoder, 10)
     spec = make_spec(video)
     frames = [make_frames(1, seed=i // 9)[0] ^ (0x1FF * (i // 9 % 2)) for i in range(270)]
     frames = [np.minimum(frame, 830) for frame in frames]
@@ -79,7 +80,7 @@ def test_no_key_frame_but_those_asked_for(encoder):
 def test_quality_is_better_and_larger():
     size, error = [], []
     for quality in (0, 20, 40, 63):
-        video = VideoModel(quality=quality)
+        video = make_model(quality=quality)
         frames = make_frames()
         payloads, bases = encode(video, make_spec(video), frames)
         size.append(sum(map(len, payloads)))
@@ -89,7 +90,7 @@ def test_quality_is_better_and_larger():
 
 
 def test_quality_may_change_at_a_key_frame():
-    video = VideoModel(quality=10)
+    video = make_model(quality=10)
     spec = make_spec(video)
     coder = video.coder(spec)
     frame = make_frames(1)[0]
@@ -102,7 +103,7 @@ def test_quality_may_change_at_a_key_frame():
 
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_slices_together_are_the_slices_alone(encoder):
-    video = VideoModel(encoder)
+    video = make_model(encoder)
     spec = make_spec(video)
     with ThreadPoolExecutor(2) as pool:
         coders = [video.coder(spec, pool.map) for _ in range(3)]
@@ -118,7 +119,7 @@ def test_slices_together_are_the_slices_alone(encoder):
 
 @pytest.mark.parametrize("max_error", [None, 0, 3])
 def test_whole_streams(max_error):
-    video = VideoModel()
+    video = make_model()
     spec = make_spec(video, max_error=max_error, key_interval=2)
     frames = [frame.astype(np.int64) - 5 for frame in make_frames(5)]
     encoder = Encoder(spec, video)
@@ -132,22 +133,22 @@ def test_whole_streams(max_error):
 
 
 def test_other_encoders_than_the_header_says_are_refused():
-    video = VideoModel("x265")
+    video = make_model("x265")
     spec = make_spec(video)
     with pytest.raises(EngineError, match="header says"):
-        VideoModel("svt-av1").coder(spec).encode(make_frames(1)[0], 0, key=True)
+        make_model("svt-av1").coder(spec).encode(make_frames(1)[0], 0, key=True)
 
 
 def test_encoders_that_are_not_there(monkeypatch):
     with pytest.raises(SpecError, match="svt-av1"):
-        make_spec(VideoModel("h264"))
+        make_spec(make_model("h264"))
     with pytest.raises(SpecError, match="0 to 63"):
-        make_spec(VideoModel(quality=64))
+        make_spec(make_model(quality=64))
     setup = encoders.encoder_setup("nvenc", 0, 32, (64, 64))
     absent = replace(setup, library="nonesuch")
     monkeypatch.setattr(model, "encoder_setup", lambda *_: absent)
     with pytest.raises(EngineError, match="nonesuch"):
-        make_spec(VideoModel("nvenc"))
+        make_spec(make_model("nvenc"))
 
 
 def test_frames_that_are_held_back_are_an_error(monkeypatch):
@@ -157,14 +158,46 @@ def test_frames_that_are_held_back_are_an_error(monkeypatch):
         return replace(setup, options=options)
 
     monkeypatch.setattr(model, "encoder_setup", with_lookahead)
-    video = VideoModel("x265")
+    video = make_model("x265")
     with pytest.raises(EngineError, match="0 packets"):
         encode(video, make_spec(video), make_frames(1))
 
 
+@pytest.mark.parametrize("error", [ValueError, "FFmpegError"])
+def test_frames_that_an_encoder_refuses_are_an_error_of_ours(monkeypatch, error):
+    """PyAV raises either, as FFmpeg's number of the error has a name in Python or not."""
+    kind = error if isinstance(error, type) else getattr(load(), error)
+    fault = kind("refused") if kind is ValueError else kind(22, "refused")
+    video = make_model()
+    coder = video.coder(make_spec(video))
+    frame = make_frames(1)[0]
+    coder.encode(frame, 0, key=True)
+
+    class Context:
+        def encode(self, frame):
+            raise fault
+
+    monkeypatch.setattr(coder._encoder, "_context", Context())
+    with pytest.raises(EngineError, match="libx265 failed on frame 1: refused"):
+        coder.encode(frame, 1, key=False)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_an_effort_is_that_of_the_encoder_whatever_the_stream_says(encoder):
+    frames = make_frames(3)
+    payloads = []
+    for effort in (Effort.FAST, Effort.DEFAULT):
+        video = VideoModel(encoder, 32, effort)
+        fast, best = (encode(video, make_spec(video, effort=e), frames)[0] for e in
+                      (Effort.FAST, Effort.BEST))  # fmt: skip
+        assert fast == best
+        payloads.append(fast)
+    assert payloads[0] != payloads[1]
+
+
 def test_sizes_that_an_encoder_refuses_are_named():
     with pytest.raises(EngineError, match=r"frames of 64x60000"):
-        make_spec(VideoModel("svt-av1"), (1, 60000))
+        make_spec(make_model("svt-av1"), (1, 60000))
 
 
 def test_a_missing_library_is_named(monkeypatch):
@@ -194,7 +227,7 @@ def test_player_times_are_those_of_the_phases(tmp_path):
     times = tuple(30.5 * i for i in range(6))
     timed = replace(spec, info=replace(spec.info, trigger_time_ms=times))
     for one, due in ((timed, 0.0305), (spec, 0.04)):
-        player.write_player_file(one, payloads, tmp_path / "slice.mkv")
+        player.write_player_file(one, payloads, tmp_path / "slice.mkv", force=True)
         with load().open(str(tmp_path / "slice.mkv")) as file:
             shown = [frame.time for frame in file.decode(video=0)]
         np.testing.assert_allclose(np.diff(shown), due, atol=0.001)
@@ -208,3 +241,24 @@ def test_player_files_that_cannot_be(tmp_path):
         player.write_player_file(spec, payloads, tmp_path / "none" / "slice.mp4")
     with pytest.raises(BitstreamError):
         player.write_player_file(spec, [b"", *payloads], tmp_path / "slice.mp4")
+
+
+def of_another_layer(payload):
+    """Return an access unit whose slice is of layer 1, which its demuxer leaves out."""
+    return payload[:1] + bytes([payload[1] ^ 8]) + payload[2:]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_players_get_no_video_of_another_kind_than_the_stream(tmp_path, suffix):
+    spec, payloads, _ = coded("x265")
+    larger = replace(spec, info=replace(spec.info, rows=66))
+    broken = replace(spec, model_data=spec.model_data[:1] + bytes(40))
+    lost = [payloads[0], of_another_layer(payloads[1]), *payloads[2:]]
+    for one, data, message in (
+        (larger, payloads, "frames of 64x72 instead of 66x72"),
+        (broken, payloads, "the stream's video is damaged"),
+        (spec, lost, "6 video payloads give 5 frames"),
+    ):
+        with pytest.raises(BitstreamError, match=message):
+            player.write_player_file(one, data, tmp_path / f"slice{suffix}")
+    assert not list(tmp_path.iterdir())

@@ -14,13 +14,23 @@ from edge_codec.spec import CineInfo, Effort, ModelId, StreamSpec
 ENCODERS = ("x265", "x265-main10", "svt-av1")
 
 
+def make_model(encoder="x265", quality=32):
+    """Return an encoder that is done soon."""
+    return VideoModel(encoder, quality, Effort.FAST)
+
+
 def make_spec(model, shape=(64, 72), span=830, **changes):
     info = CineInfo(3, 0, *shape, np.dtype(np.int64))
     spec = StreamSpec(
-        info, low=-5, high=span - 5, model=ModelId.VIDEO, max_error=None, effort=Effort.FAST
+        info,
+        low=-5,
+        high=span - 5,
+        model=ModelId.VIDEO,
+        max_error=None,
+        effort=Effort.FAST,
+        model_data=model.model_data(shape),
     )
-    spec = replace(spec, **changes)
-    return replace(spec, model_data=model.model_data(spec))
+    return replace(spec, **changes)
 
 
 def make_frames(n=4, shape=(64, 72), span=830, seed=1):
@@ -50,6 +60,6 @@ def decode(spec, payloads, keys=(0,)):
 @cache
 def coded(encoder):
     """Return a stream of six frames, two of them key frames."""
-    model = VideoModel(encoder)
+    model = make_model(encoder)
     spec = make_spec(model)
     return spec, *encode(model, spec, make_frames(6), keys=(0, 3))
