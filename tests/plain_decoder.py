@@ -18,16 +18,20 @@ from plain_order import coding_order
 from plain_residual import ResidualDecoder
 from plain_structure import HybridBase
 from plain_tokens import TokenDecoder
+from plain_vae import PlainVae
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 
 
 def decode(data: bytes, models: Path | None = None, *, preview: bool = False) -> np.ndarray:
-    """Voxels (slice, phase, row, column) of a stream; `models` has the files that it names."""
+    """Voxels (slice, phase, row, column) of a stream; `models` has the files that it names.
+
+    Those of the wavelet and VAE are in the folder `dwt_cal_vae` beside it.
+    """
     header, first = read_header(data)
     packets = read_packets(data, first, header)
     network = tokens = None
-    assert header.model < 3, "what a video codec decodes to is not part of the format"
+    assert header.model != 3, "what a video codec decodes to is not part of the format"
     if header.model == 1:
         files = [(models / name).read_bytes() for name in ("decoder.onnx", "token_model.npz")]
         assert [hashlib.sha256(file).digest() for file in files] == header.hashes
@@ -35,33 +39,47 @@ def decode(data: bytes, models: Path | None = None, *, preview: bool = False) ->
     n_phases = 1 + max((phase for _, phase in packets), default=-1)
     voxels = np.empty((header.slices, n_phases, header.rows, header.columns), header.dtype)
     for slice_index in range(header.slices):
-        residual = open_residual(header)
-        hybrid = HybridBase(header) if header.model == 2 else None
-        previous = None
+        base_layer = open_base(header, models)
         for phase in coding_order(header, n_phases):
             key, layers = packets[slice_index, phase]
             if key:
                 previous = None
+                empty = layers.get(0) == b""
+                residual = open_residual(header, header.model > 0 and not empty)
             base = None
-            if header.model == 1:
+            assert empty == (layers.get(0) == b"")
+            if empty:
+                assert header.max_error >= 0
+            elif header.model == 1:
                 previous = tokens.decode(layers[0][2:], header, previous)
                 base = denormalize(network.run(previous), header)
             elif header.model:
-                base = hybrid.decode(layers[0][2:], phase, bool(key))
-            if header.model:
+                base = base_layer.decode(layers[0][2:], phase, bool(key))
+            if base is not None:
                 assert layers[0][:2] == frame_check(base)[:2]
             samples = base
-            if header.max_error >= 0 and not preview:
+            if header.max_error >= 0 and not (preview and base is not None):
                 samples = residual.decode(layers[1][4:], base, key)
                 assert layers[1][:4] == frame_check(samples)
             voxels[slice_index, phase] = to_voxels(samples, header)
     return voxels
 
 
-def open_residual(header: SimpleNamespace) -> ResidualDecoder:
-    """The decoder of a slice's residual layer."""
+def open_base(header: SimpleNamespace, models: Path | None) -> HybridBase | PlainVae | None:
+    """The decoder of a slice's base layer, for models that keep something of their own."""
+    if header.model == 2:
+        return HybridBase(header)
+    if header.model != 4:
+        return None
+    weights = (models.parent / "dwt_cal_vae" / "decoder.npz").read_bytes()
+    assert [hashlib.sha256(weights).digest()] == header.hashes
+    return PlainVae(weights, header)
+
+
+def open_residual(header: SimpleNamespace, with_base: bool) -> ResidualDecoder:
+    """The decoder of a group's residual layer."""
     size = header.rows, header.columns
-    return ResidualDecoder(*size, header.span, header.max_error, header.model > 0, header.effort)
+    return ResidualDecoder(*size, header.span, header.max_error, with_base, header.effort)
 
 
 def decode_source_headers(data: bytes) -> tuple[bytes, dict[tuple[int, int], bytes]]:
@@ -111,7 +129,7 @@ def read_header(data: bytes) -> tuple[SimpleNamespace, int]:
     at = 148 + 8 * n_times
     h.hashes = [data[at + 32 * i : at + 32 * i + 32] for i in range(n_hashes)]
     at += 32 * n_hashes
-    assert not n_hashes or h.model < 2
+    assert not n_hashes or h.model in (0, 1, 4)
     h.model_data = data[at : at + model_data_size]
     at += model_data_size
     assert at + packed_size + 4 == size

@@ -179,6 +179,35 @@ def test_hybrid_streams(archive: bool, span: int, max_error: int | None) -> None
     assert_same(file.getvalue())
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 40, 26), (1, 2, 1, 1), (1, 2, 9, 17)])
+def test_wavelet_and_vae_streams(shape: tuple[int, int, int, int]) -> None:
+    heart = beating_heart(shape, 5, 10.0).astype(np.uint16)
+    assert_same(compress(Cine.from_array(heart), "dwt_cal_vae", None, 2))
+    assert_same(compress(Cine.from_array(40 * heart), "dwt_cal_vae", 3, 2), preview=True)
+
+
+@pytest.mark.parametrize(("model", "archive"), [("vqvae", False), ("dwt_cal", True)])
+@pytest.mark.parametrize("max_error", [0, 3])
+def test_groups_without_base_layer(model: str, archive: bool, max_error: int) -> None:
+    heart = np.clip(beating_heart((2, 5, 12, 14), 12, 30.0), 0, 2000).astype(np.int16)
+    number = ModelId[model.upper()]
+    hashes = load_manifest(number).decoding_hashes() if model == "vqvae" else ()
+    spec = StreamSpec(
+        Cine.from_array(heart).info, 0, 2000, number, hashes, max_error, 3,
+        window_high=900, archive=archive,
+    )  # fmt: skip
+    file = io.BytesIO()
+    encoders = Encoder(spec, load_model(number)), Encoder(spec, empty_base=True)
+    with StreamWriter(file, spec) as writer:
+        for turn, i in np.ndindex(5, 2):
+            phase = encoders[0].next_phase(i)
+            packets = [encoder.push(heart[i, phase], i) for encoder in encoders]
+            chosen = packets[(turn // 3 + i) % 2]
+            writer.write(replace(chosen, sequence=2 * turn + i))
+    assert_same(file.getvalue(), heart if max_error == 0 else None)
+    assert_same(file.getvalue(), preview=True)
+
+
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: f"v{path.parent.name}-{path.stem}")
 def test_released_streams(path: Path) -> None:
     assert_same(path.read_bytes())

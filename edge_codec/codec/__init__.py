@@ -7,7 +7,7 @@ showing a wrong heart.
 """
 
 from edge_codec.codec.decoder import Decoder
-from edge_codec.codec.encoder import Encoder, Resume
+from edge_codec.codec.encoder import Encoder, Resume, Watch
 from edge_codec.codec.samples import (
     BASE_CHECK,
     RESIDUAL_CHECK,
@@ -22,6 +22,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "Resume",
+    "Watch",
     "coded_dtype",
     "frame_check",
     "slice_size",

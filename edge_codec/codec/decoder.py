@@ -26,14 +26,20 @@ from edge_codec.spec import ModelId, StreamSpec
 
 
 class _DecoderSlice:
-    """Decoding state of one slice."""
+    """Decoding state of one group of a slice."""
 
     def __init__(
-        self, spec: StreamSpec, model: BaseModel | None, mapper: Mapper, preview: bool
+        self,
+        spec: StreamSpec,
+        model: BaseModel | None,
+        mapper: Mapper,
+        *,
+        preview: bool,
+        has_base: bool,
     ) -> None:
-        self.base = base_coder(spec, model, mapper)
+        self.base = base_coder(spec, model, mapper) if has_base else None
         self.residual: ResidualDecoder | None = None
-        if spec.max_error is not None and not preview:
+        if spec.max_error is not None and not (preview and has_base):
             span, with_base = spec.high - spec.low, self.base is not None
             rows, columns = spec.info.frame_shape
             self.residual = ResidualDecoder(
@@ -52,7 +58,7 @@ class Decoder:
     model : BaseModel, optional
         Loaded model, where `spec.model` is not `NONE`.
     preview : bool
-        Decode the base layer only.
+        Decode the base layer only, and the residual layer of groups that have no base layer.
     mapper : callable
         As for `Encoder`.
     """
@@ -116,7 +122,13 @@ class Decoder:
         if packet.key:
             self._slices.pop(packet.slice_index, None)
             check_open(len(self._slices), self.spec, BitstreamError)
-            state = _DecoderSlice(self.spec, self._model, self._map, self._preview)
+            state = _DecoderSlice(
+                self.spec,
+                self._model,
+                self._map,
+                preview=self._preview,
+                has_base=self._has_base(packet),
+            )
             self._slices[packet.slice_index] = state
             state.due = phase  # a group begins with its first phase, in an archive too
         if state is None or state.due is None or self._order.phase_at(state.due) != phase:
@@ -125,8 +137,20 @@ class Decoder:
                 f"slice {packet.slice_index} phase {phase}: the packet before it is "
                 "missing; decoding can begin again at the next key frame"
             )
+        if self._has_base(packet) != (state.base is not None):
+            self._slices.pop(packet.slice_index)
+            raise BitstreamError(
+                f"packet {packet.sequence}: all base layers of a group are empty, or none; this "
+                "one is not as that of its key frame"
+            )
         turn, state.due = state.due, None  # until this packet is decoded, nothing can follow it
         return state, turn
+
+    def _has_base(self, packet: Packet) -> bool:
+        """Whether a frame has a base layer; beside a residual layer, an empty one is none."""
+        if self.spec.model is ModelId.NONE:
+            return False
+        return self.spec.max_error is None or packet.layers.get(LayerId.BASE) != b""
 
     def _check_place(self, packet: Packet) -> None:
         """Refuse a packet that has no place in the stream."""

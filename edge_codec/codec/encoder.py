@@ -23,7 +23,7 @@ from edge_codec.codec.samples import (
 )
 from edge_codec.engine import Mapper, Mark, no_mark
 from edge_codec.errors import FrameError, SpecError
-from edge_codec.spec import StreamSpec
+from edge_codec.spec import ModelId, StreamSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,9 @@ class _Work:
     ahead: Sequence[NDArray[np.uint32]] = ()
 
 
+Watch = Callable[[NDArray[np.uint32], NDArray[np.uint32]], None]
+"""Is called with the samples of a frame and the frame that its base layer decodes to."""
+
 _Base = tuple[bytes | None, NDArray[np.uint32] | None]
 """A base layer's payload and the frame it decodes to; None in a stream without."""
 
@@ -80,6 +83,13 @@ class Encoder:
     watch : callable, optional
         Called with the samples of each frame and the frame that its base layer decodes to, both
         uint32 and valid during the call only.
+    empty_base : bool
+        Leave the base layers of a stream empty that has a residual layer as well; without a model.
+
+    Raises
+    ------
+    SpecError
+        If base layers shall be empty that the stream lacks, or that are all it has.
 
     Examples
     --------
@@ -100,9 +110,14 @@ class Encoder:
         mapper: Mapper = map,
         mark: Mark = no_mark,
         resume: Resume | None = None,
-        watch: Callable[[NDArray[np.uint32], NDArray[np.uint32]], None] | None = None,
+        watch: Watch | None = None,
+        *,
+        empty_base: bool = False,
     ) -> None:
+        if empty_base and (spec.model is ModelId.NONE or spec.max_error is None):
+            raise SpecError("only where a residual layer follows can a base layer be empty")
         self.spec = spec
+        self._empty_base = empty_base
         self._model = model
         self._map = mapper
         self._mark = mark
@@ -286,6 +301,8 @@ class Encoder:
             layers[LayerId.BASE] = BASE_CHECK.pack(frame_check(base) & 0xFFFF) + payload
             if self._watch is not None:
                 self._watch(state.samples, base)
+        elif self._empty_base:
+            layers[LayerId.BASE] = b""
         if state.residual is not None:
             payload, decoded = state.encode_residual(base, work.key, self.spec, give_up_ns)
             layers[LayerId.RESIDUAL] = RESIDUAL_CHECK.pack(frame_check(decoded)) + payload
@@ -313,7 +330,11 @@ class Encoder:
         if slice_index not in self._slices:
             check_open(len(self._slices), self.spec, SpecError)
             self._slices[slice_index] = EncoderSlice(
-                self.spec, self._model, self._map, self._next_phases.get(slice_index, 0)
+                self.spec,
+                self._model,
+                self._map,
+                self._next_phases.get(slice_index, 0),
+                has_base=not self._empty_base,
             )
         if self._slices[slice_index].failed:
             raise FrameError(f"an earlier frame of slice {slice_index} failed; begin a new stream")

@@ -29,12 +29,19 @@ class EncoderSlice:
         As for `Encoder`.
     turn : int
         Of its next frame: how many are coded before it (`edge_codec.bitstream.phases`).
+    has_base : bool
+        Whether its frames have a base layer where the stream has.
     """
 
     def __init__(
-        self, spec: StreamSpec, model: BaseModel | None, mapper: Mapper, turn: int
+        self,
+        spec: StreamSpec,
+        model: BaseModel | None,
+        mapper: Mapper,
+        turn: int,
+        has_base: bool = True,
     ) -> None:
-        self.base = base_coder(spec, model, mapper)
+        self.base = base_coder(spec, model, mapper) if has_base else None
         self.residual: ResidualEncoder | None = None
         if spec.max_error is not None:
             span, with_base = spec.high - spec.low, self.base is not None
@@ -54,6 +61,8 @@ class EncoderSlice:
     def restart(self, spec: StreamSpec, model: BaseModel | None, mapper: Mapper) -> None:
         """Begin again with the first frame, as if there had been none."""
         self.turn, self.begun = 0, False
+        if self.base is None:
+            return
         self.base = None  # its memory is free before the next one takes as much
         self.base = base_coder(spec, model, mapper)  # a base may learn from all that it has coded
 

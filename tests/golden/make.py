@@ -85,6 +85,10 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
             },
         ),
         "dwt_cal_lossless": (edge_codec.Cine.from_array(heart), {"model": "dwt-cal"}),
+        "dwt_cal_fallback": (
+            edge_codec.Cine.from_array(noise_and_texture(rng)),
+            {"model": "dwt-cal", "base_cost_percent": 5.0},
+        ),
     }
 
 
@@ -99,6 +103,13 @@ def moving_disk(rng: np.random.Generator) -> NDArray[np.int16]:
         for s in (0, 3)
     ]
     return (np.array(frames) + rng.normal(0, 6, (2, 9, 70, 100))).astype(np.int16)
+
+
+def noise_and_texture(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return two slices of nine phases: noise, and a texture that moves by whole pixels."""
+    noise, texture = rng.integers(0, 256, (2, 9, 40, 48), np.uint8)
+    texture[:] = [np.roll(texture[0], (2 * phase, phase), (0, 1)) for phase in range(9)]
+    return np.stack([noise, texture])
 
 
 def compress(name: str, cine: edge_codec.Cine, options: dict[str, object]) -> bytes:
