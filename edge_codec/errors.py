@@ -33,6 +33,10 @@ class CalibrationError(EdgeCodecError):
     """A network cannot be made an exact integer network, or a calibrated model is refused."""
 
 
+class TrainingError(EdgeCodecError):
+    """A training cannot go on: its gradients are lost."""
+
+
 class StreamError(EdgeCodecError):
     """A live stream cannot go on: overload, a full disk, a peer that is gone, a closed pipeline."""
 

@@ -23,11 +23,11 @@ from edge_codec.codec import Encoder, Resume
 from edge_codec.engine import Mapper, Mark
 from edge_codec.runtime.band_threads import BandThreads
 from edge_codec.runtime.live_coder import FrameCoder, MakeCoder
-from edge_codec.runtime.live_options import LiveOptions
+from edge_codec.runtime.live_options import LIVE_BASE_EFFORT, LiveOptions
 from edge_codec.runtime.models import is_shared, load_model
 from edge_codec.runtime.pick import default_threads
 from edge_codec.runtime.warm_up import WarmTimes, warm_up
-from edge_codec.spec import Effort, ModelId, StreamSpec
+from edge_codec.spec import ModelId, StreamSpec
 
 MAX_WARM = 256  # kinds of streams remembered: a server meets new ones for ever
 
@@ -103,7 +103,7 @@ class CoderFactory:
 
         def make_coder(spec: StreamSpec, mark: Mark, resume: Resume | None = None) -> FrameCoder:
             if not is_shared(options.model):
-                own = load_model(options.model, rate=options.rate, effort=Effort.FAST)
+                own = load_model(options.model, rate=options.rate, effort=LIVE_BASE_EFFORT)
                 return Encoder(spec, own, mapper, mark, resume)
             coder = Encoder(spec, model, mapper, mark, resume)
             return coder if model is None else _OneAtATime(coder, lock)

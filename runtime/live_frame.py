@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_codec.bitstream.packet import MAX_LAYER_SIZE
 from edge_codec.codec import coded_dtype
 from edge_codec.errors import FrameError, SourceError
 from edge_codec.io.samples import choose_format, to_integers
@@ -101,6 +102,21 @@ class FrameChecker:
         if 0 < spec.info.n_phases <= phase_index:
             raise FrameError(f"slice {slice_index} has all its {phase_index} phases already")
         return checked
+
+
+def check_metadata(metadata: bytes) -> None:
+    """Check the source header of a frame.
+
+    Raises
+    ------
+    FrameError
+        If it is larger than a packet's layer may be.
+    """
+    if len(metadata) > MAX_LAYER_SIZE:
+        raise FrameError(
+            f"metadata of {len(metadata)} bytes; a packet holds {MAX_LAYER_SIZE} at most: keep "
+            "what is larger elsewhere"
+        )
 
 
 def check_frame(frame: NDArray[Any], lossless: bool, ordered: bool = False) -> LiveFrame:

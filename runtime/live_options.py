@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from edge_codec.bitstream.live import Policy
 from edge_codec.errors import SpecError
 from edge_codec.runtime.base_rate import USUAL, BaseRate
+from edge_codec.runtime.networks import check_backend
 from edge_codec.spec import MAX_KEY_INTERVAL, MAX_PHASES, MAX_SLICES, Effort, ModelId
 
 MAX_QUEUE_FRAMES = 4096
 MAX_BUDGET_MS = 60_000.0
+LIVE_BASE_EFFORT = Effort.FAST
+"""How hard a base layer is searched for live: the time that it takes cannot be cut short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,15 @@ class LiveOptions:
     max_error : int or None
         Bound in stored units, 0 for lossless, None for the base layer alone.
     effort : Effort
-        How hard the residual layer works while there is time. The base layer of `DWT_CAL` is
-        always searched for as `FAST` does: its time cannot be cut short.
+        How hard the residual layer works while there is time; for a base layer that is searched
+        for see `LIVE_BASE_EFFORT`.
     key_interval : int
         Phases from one key frame to the next.
-    backend, threads
-        See `edge_codec.runtime.pick.load_engine`.
+    backend
+        What runs the model's networks, see `edge_codec.runtime.pick.load_engine`; 'auto' for a
+        model without any.
+    threads
+        Most threads that work on a frame; None for one on each core.
     policy : Policy
         What is done when time is short; see `docs/streaming.md`. `NONE` tries nothing.
     budget_ms : float
@@ -83,6 +89,7 @@ class LiveOptions:
         if self.max_error is None and self.model is ModelId.NONE:
             raise SpecError("model 'none' without a residual layer codes nothing; set max_error")
         self.rate.check(self.model)
+        check_backend(self.backend, self.model)
 
     @property
     def budget_ns(self) -> int:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from edge_codec.io.statistics import Histogram
 from edge_codec.runtime.live_frame import LiveFrame
-from edge_codec.runtime.live_options import LiveOptions
-from edge_codec.runtime.models import decoding_hashes, with_model_data
+from edge_codec.runtime.live_options import LIVE_BASE_EFFORT, LiveOptions
+from edge_codec.runtime.models import decoding_hashes, make_model_data
 from edge_codec.spec import CineInfo, StreamSpec
 
 MAX_SPAN = (1 << 32) - 1
@@ -58,7 +58,7 @@ def make_segment_spec(
     if high - low > MAX_SPAN:
         low, high = _widest_bounds(frame)
     window_low, window_high = _window(frame.samples)
-    spec = StreamSpec(
+    return StreamSpec(
         info,
         low=low,
         high=high,
@@ -69,8 +69,13 @@ def make_segment_spec(
         effort=options.effort,
         window_low=window_low,
         window_high=window_high,
+        model_data=live_model_data(info, options),
     )
-    return with_model_data(spec, options.rate)
+
+
+def live_model_data(info: CineInfo, options: LiveOptions) -> bytes:
+    """Return what the header of a live stream of such frames says of its model."""
+    return make_model_data(options.model, info.frame_shape, options.rate, LIVE_BASE_EFFORT)
 
 
 def bounds_with_room(frame: LiveFrame) -> tuple[int, int]:

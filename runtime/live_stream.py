@@ -7,7 +7,6 @@ counted as that: `pushed = sent + dropped + refused + failed` once nothing is in
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edge_codec.bitstream.live import Policy
-from edge_codec.bitstream.packet import MAX_LAYER_SIZE
 from edge_codec.errors import FrameError, StreamError
 from edge_codec.runtime.clock import JumpWatch
 from edge_codec.runtime.cut_segment import ResumeFrom
@@ -23,8 +21,9 @@ from edge_codec.runtime.deadline import Due
 from edge_codec.runtime.dispatch import NO_HURRY_NS, Dispatch
 from edge_codec.runtime.frame_event import FrameEvent, FrameOutcome
 from edge_codec.runtime.frame_queue import FrameQueue
+from edge_codec.runtime.frame_tally import FrameTally
 from edge_codec.runtime.live_coder import Coded, Job, LiveCoder
-from edge_codec.runtime.live_frame import FrameChecker
+from edge_codec.runtime.live_frame import FrameChecker, check_metadata
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.packet_sender import PacketSender, wait_patiently
 from edge_codec.runtime.packet_sink import PacketSink
@@ -81,8 +80,7 @@ class LiveStream:
         self._changed = threading.Condition(dispatch.lock)
         self._queue = FrameQueue(options.queue_frames, together)
         self._working = 0
-        self._counts: Counter[FrameOutcome] = Counter()
-        self._pushed = 0
+        self._tally = FrameTally(dispatch.clock)
         self._closing = self._closed = self._cancelled = False
         self._cause: BaseException | None = None
         self._told = False
@@ -136,7 +134,7 @@ class LiveStream:
         try:
             phase_index = self._coder.resumed_at(slice_index) + self._queue.pushed(slice_index)
             checked = self._checker.check(frame, slice_index, phase_index)
-            _check_metadata(metadata)
+            check_metadata(metadata)
         except FrameError as error:
             self._refuse(event, error)
             raise
@@ -230,8 +228,7 @@ class LiveStream:
     def counts(self) -> Mapping[str, int]:
         """Frames pushed, sent, dropped, refused and failed so far."""
         with self._dispatch.lock:
-            each = {outcome.value: self._counts[outcome] for outcome in FrameOutcome}
-            return {"pushed": self._pushed, **each}
+            return self._tally.counts
 
     @property
     def depth(self) -> int:
@@ -242,8 +239,8 @@ class LiveStream:
 
     def _refuse(self, event: FrameEvent, error: FrameError) -> None:
         with self._dispatch.lock:
-            self._pushed += 1
-            self._settle(event, FrameOutcome.REFUSED, str(error))
+            self._tally.push()
+            self._tally.settle(event, FrameOutcome.REFUSED, str(error))
         self._dispatch.report([event])
 
     def _reserve(self, timeout_s: float | None) -> None:
@@ -258,9 +255,9 @@ class LiveStream:
             self._check_open()
             if self._queue.full:
                 event = self._queue.drop_oldest()
-                dropped = [self._settle(event, FrameOutcome.DROPPED, "the queue was full")]
+                dropped = [self._tally.settle(event, FrameOutcome.DROPPED, "the queue was full")]
             self._queue.reserve()
-            self._pushed += 1
+            self._tally.push()
         self._dispatch.report(dropped)
 
     def _can_go_on(self) -> bool:
@@ -271,16 +268,9 @@ class LiveStream:
         """Count a frame that room was kept for as failed; the stream lives on."""
         with self._changed:
             self._queue.give_up_room()
-            self._settle(event, FrameOutcome.FAILED, f"it was not copied: {error!r}")
+            self._tally.settle(event, FrameOutcome.FAILED, f"it was not copied: {error!r}")
             self._look_for_the_end()
         self._dispatch.report([event])
-
-    def _settle(self, event: FrameEvent, outcome: FrameOutcome, detail: str) -> FrameEvent:
-        """Count a frame's end; the lock is held."""
-        self._counts[outcome] += 1
-        event.outcome, event.detail = outcome, detail
-        event.finished_ns = self._dispatch.clock.monotonic_ns()
-        return event
 
     def _enqueue(self, job: Job) -> None:
         lost = []
@@ -347,7 +337,7 @@ class LiveStream:
 
     def _settle_late(self, event: FrameEvent) -> FrameEvent:
         outcome = FrameOutcome.DROPPED if self._cancelled else FrameOutcome.FAILED
-        return self._settle(event, outcome, "the stream ended meanwhile")
+        return self._tally.settle(event, outcome, "the stream ended meanwhile")
 
     # In the sender.
 
@@ -356,7 +346,7 @@ class LiveStream:
         self._dispatch.report([event])  # before a `flush` that waits for it returns
         with self._changed:
             self._sender.settle()
-            self._counts[FrameOutcome.SENT] += 1
+            self._tally.send()
             self._look_for_the_end()
             if len(self._queue):  # it may have waited for room in the sender
                 self._dispatch.work.notify()
@@ -372,13 +362,13 @@ class LiveStream:
             if self._cause is None:
                 self._cause = error
             events = self._give_up(FrameOutcome.FAILED, detail)
-            events += [self._settle(event, FrameOutcome.FAILED, detail) for event in lost]
+            events += [self._tally.settle(event, FrameOutcome.FAILED, detail) for event in lost]
             self._changed.notify_all()
         self._dispatch.report(events)
 
     def _give_up(self, outcome: FrameOutcome, detail: str) -> list[FrameEvent]:
         events = self._queue.clear() + self._sender.abort()
-        return [self._settle(event, outcome, detail) for event in events]
+        return [self._tally.settle(event, outcome, detail) for event in events]
 
     @property
     def _in_flight(self) -> int:
@@ -405,11 +395,3 @@ class LiveStream:
         error = StreamError(f"stream '{self.name}' failed: {self._cause}")
         error.__cause__ = self._cause
         return error
-
-
-def _check_metadata(metadata: bytes) -> None:
-    if len(metadata) > MAX_LAYER_SIZE:
-        raise FrameError(
-            f"metadata of {len(metadata)} bytes; a packet holds {MAX_LAYER_SIZE} at most: keep "
-            "what is larger elsewhere"
-        )

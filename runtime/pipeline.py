@@ -30,8 +30,9 @@ from edge_codec.runtime.cut_segment import ResumeFrom, find_cut
 from edge_codec.runtime.dispatch import Dispatch, Listener
 from edge_codec.runtime.live_coder import LiveCoder
 from edge_codec.runtime.live_options import LiveOptions
+from edge_codec.runtime.live_spec import live_model_data
 from edge_codec.runtime.live_stream import LiveStream
-from edge_codec.runtime.models import decoding_hashes, with_model_data
+from edge_codec.runtime.models import decoding_hashes
 from edge_codec.runtime.packet_sink import STREAM_NAME, PacketSink
 from edge_codec.spec import CineInfo, StreamSpec
 
@@ -114,7 +115,8 @@ class Pipeline:
             Where each packet goes.
         spec : StreamSpec, optional
             Fixed description, which goes before what the options say: frames that do not fit are
-            refused. Without it each segment's is derived from its first frame.
+            refused. Its model data are made anew, as live encoders make them. Without it each
+            segment's is derived from its first frame.
         geometry : CineInfo, optional
             Spacing, times, rescaling and source header for derived descriptions. Its size and
             dtype are those that the coder is warmed up for; frames may have others.
@@ -142,8 +144,10 @@ class Pipeline:
                 "an archive codes late phases of a heart cycle before early ones and cannot be "
                 "written live; leave archive False, or compress a file"
             )
-        options = options if spec is None else _follow(options, spec)
         self._check_free(name)  # before a model is loaded in vain
+        if spec is not None:
+            options = _follow(options, spec)
+            spec = replace(spec, model_data=live_model_data(spec.info, options))
         make_coder = self._factory.prepare(options)
         expected = spec or _expected(options, geometry)
         times = self._factory.warm_up(make_coder, options, expected)
@@ -268,7 +272,7 @@ def _expected(options: LiveOptions, geometry: CineInfo | None) -> StreamSpec:
     """Describe the stream that will probably come."""
     info = geometry or CineInfo(1, 0, USUAL_SIDE, USUAL_SIDE, np.dtype(np.int16))
     info = replace(info, n_slices=options.n_slices, n_phases=0)
-    spec = StreamSpec(
+    return StreamSpec(
         info,
         low=0,
         high=1,
@@ -276,5 +280,5 @@ def _expected(options: LiveOptions, geometry: CineInfo | None) -> StreamSpec:
         model_hashes=decoding_hashes(options.model),
         max_error=options.max_error,
         effort=options.effort,
+        model_data=live_model_data(info, options),
     )
-    return with_model_data(spec, options.rate)

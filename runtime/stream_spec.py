@@ -6,7 +6,8 @@ from edge_codec.errors import SpecError
 from edge_codec.io import FrameSource
 from edge_codec.io.statistics import scan
 from edge_codec.noise import NoiseMeter, allowed_variance, bound_of
-from edge_codec.runtime.models import decoding_hashes
+from edge_codec.runtime.base_rate import is_number
+from edge_codec.runtime.models import decoding_hashes, make_model_data
 from edge_codec.runtime.options import CompressOptions
 from edge_codec.runtime.progress import Progress
 from edge_codec.spec import (
@@ -27,6 +28,8 @@ def make_spec(source: FrameSource, options: CompressOptions, progress: Progress)
     ------
     SpecError
         If options exclude each other or do not fit the source.
+    EngineError
+        If the model lacks a package, or cannot code frames of its size.
     """
     info = source.info
     _check_promises(info, options)
@@ -50,6 +53,13 @@ def make_spec(source: FrameSource, options: CompressOptions, progress: Progress)
         window_low=values.p001,
         window_high=max(values.p999, values.p001 + 1),
         archive=options.archive,
+        model_data=make_model_data(
+            options.model,
+            info.frame_shape,
+            options.rate,
+            options.effort,
+            options.chosen_video_encoder,
+        ),
     )
 
 
@@ -69,9 +79,9 @@ def _key_interval(info: CineInfo, options: CompressOptions) -> int:
 def _check_promises(info: CineInfo, options: CompressOptions) -> None:
     """Refuse promises that exclude each other or have no meaning, before the source is read."""
     percent = options.snr_loss_percent
-    if percent is not None and not 0 < percent <= MAX_SNR_LOSS_PERCENT:
+    if percent is not None and not (is_number(percent) and 0 < percent <= MAX_SNR_LOSS_PERCENT):
         raise SpecError(
-            f"a loss of {percent} % of the signal-to-noise ratio is no promise; use more than 0 "
+            f"a loss of {percent!r} % of the signal-to-noise ratio is no promise; use more than 0 "
             f"and at most {MAX_SNR_LOSS_PERCENT:.0f}"
         )
     if percent is not None and options.max_error != 0:

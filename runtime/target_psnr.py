@@ -79,6 +79,6 @@ def find_quality(measure: Callable[[int], float | None], psnr_db: float) -> int:
     if high > MAX_QUALITY:
         raise SpecError(
             f"quality {MAX_QUALITY} reaches {found[MAX_QUALITY]:.2f} dB, and {psnr_db:g} dB are "
-            "wanted; a bound such as --max-error 1 goes further"
+            "wanted; a bound such as max_error 1 (--max-error 1) goes further"
         )
     return high

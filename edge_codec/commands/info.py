@@ -13,6 +13,7 @@ from edge_codec.exit_status import ExitStatus
 if TYPE_CHECKING:
     from edge_codec.cli import Console
     from edge_codec.runtime.live_folder import SegmentEntry
+    from edge_codec.spec import StreamSpec
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +27,12 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     if options.source.is_dir():
         return _run_folder(options, console)
     from edge_codec.bitstream.container import StreamReader
+    from edge_codec.bitstream.packet import LayerId
     from edge_codec.commands.live_statistics import LiveStatistics
     from edge_codec.commands.quantizers import Quantizers
 
     layers: dict[str, int] = {}
-    frames = key_frames = 0
+    frames = key_frames = bare = 0
     with options.source.open("rb") as file:
         reader = StreamReader(file, recover=True)
         live = LiveStatistics(reader.spec.info.rows)
@@ -38,6 +40,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         for packet in reader.packets():
             frames += 1
             key_frames += packet.key
+            bare += packet.key and packet.layers.get(LayerId.BASE) == b""
             live.add(packet)
             quantizers.add(packet)
             for layer, payload in packet.layers.items():
@@ -63,7 +66,9 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "model": spec.model.label,
         "model_sha256": [digest.hex() for digest in spec.model_hashes],
         "order": order_text(spec),
+        **_video_fields(spec),
         **quantizers.fields(),
+        "groups_without_base_layer": bare if spec.model and spec.max_error is not None else None,
         "max_error": spec.max_error,
         "promise": promise_text(spec),
         "snr_loss_percent": spec.snr_loss_percent or None,
@@ -78,6 +83,30 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     }
     show(fields, options, console)
     return ExitStatus.OK if fields["complete"] else ExitStatus.DAMAGED
+
+
+def _video_fields(spec: StreamSpec) -> dict[str, Any]:
+    """Return what the header says of the frames of model `video`."""
+    from edge_codec.spec import ModelId
+
+    if spec.model is not ModelId.VIDEO:
+        return {}
+    from edge_codec.base.video.encoders import encoders_of
+    from edge_codec.base.video.formats import coded_shape, unpack_model_data
+    from edge_codec.errors import BitstreamError
+
+    try:
+        form, parameter_sets = unpack_model_data(spec)
+    except BitstreamError as error:
+        return {"video_codec": f"unknown: {error}"}
+    return {
+        "video_codec": form.codec,
+        "video_bits_per_sample": form.depth,
+        "video_pixels": form.pixel_format,
+        "video_rows_columns": list(coded_shape(spec.info.frame_shape)),
+        "video_parameter_set_bytes": len(parameter_sets),
+        "video_encoder": " or ".join(encoders_of(form)),  # no more of its settings is sent
+    }
 
 
 def _run_folder(options: argparse.Namespace, console: Console) -> ExitStatus:

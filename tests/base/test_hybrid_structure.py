@@ -127,6 +127,12 @@ def test_low_delay_needs_no_more_memory_in_a_long_group(position: int) -> None:
     assert low_delay_plan(position - 1).slot == plan.references[0]
 
 
+def test_layers_that_all_callers_share_cannot_be_changed() -> None:
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        layers(9)[0] = 4  # type: ignore[index]
+    assert layers(9)[0] == 0
+
+
 def test_a_position_before_the_key_frame_is_refused() -> None:
     with pytest.raises(SpecError, match="begins with its key frame"):
         low_delay_plan(-1)

@@ -60,7 +60,8 @@ def make_spec(
             "window_high": 900,
             "max_error": 2,
         } | changes
-    fields = {"low": -5, "high": 1000, "key_interval": 2} | changes
+    model_data = b"\0" if changes.get("model") is ModelId.VIDEO else b""
+    fields = {"low": -5, "high": 1000, "key_interval": 2, "model_data": model_data} | changes
     return StreamSpec(info, **fields)
 
 
@@ -169,7 +170,7 @@ def specs(draw: st.DrawFn) -> StreamSpec:
         draw(sigmas) if snr_loss_percent else 0.0,
         snr_loss_percent,
         archive,
-        draw(st.binary(max_size=MAX_MODEL_DATA * (model is ModelId.VIDEO))),
+        draw(st.binary(min_size=1, max_size=MAX_MODEL_DATA)) if model is ModelId.VIDEO else b"",
     )
 
 

@@ -22,7 +22,13 @@ from edge_codec.spec import ModelId, SourceHeader, SourceKind
 
 SLICES, PHASES, INTERVAL = 2, 11, 8
 VOXELS = np.random.default_rng(8).integers(0, 900, (SLICES, PHASES, 16, 10)).astype(np.int16)
-ARCHIVE = CompressOptions(ModelId.DWT_CAL, 0, INTERVAL, archive=True)
+ARCHIVE = CompressOptions(
+    ModelId.DWT_CAL,
+    0,
+    INTERVAL,
+    archive=True,
+    base_cost_percent=1e9,  # toys cost what they like
+)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +109,14 @@ def test_what_damage_leaves_of_an_archive():
     damaged[at + 50] ^= 8
     with pytest.raises(BitstreamError, match="--recover"):
         files.decode_stream(io.BytesIO(damaged), lambda _: MemorySink(), DecompressOptions())
-    sink = MemorySink()
+    written = {}
+
+    class Sink(MemorySink):
+        def write(self, slice_index, phase_index, samples, metadata):
+            written[slice_index, phase_index] = samples
+            super().write(slice_index, phase_index, samples, metadata)
+
+    sink = Sink()
     report = files.decode_stream(
         io.BytesIO(damaged), lambda _: sink, DecompressOptions(recover=True)
     )
@@ -113,6 +126,9 @@ def test_what_damage_leaves_of_an_archive():
     for place in np.ndindex(SLICES, PHASES):
         expected = np.zeros((16, 10)) if place in gone else VOXELS[place]
         np.testing.assert_array_equal(found[place], expected)
+    placeholders = {id(written[place]): written[place] for place in gone}
+    (placeholder,) = placeholders.values()  # one for all: a hostile stream may lack many
+    assert not placeholder.flags.writeable
 
 
 @pytest.mark.parametrize(
@@ -132,7 +148,7 @@ def test_groups_that_are_too_long_are_refused():
 
 def test_the_psnr_of_a_base_layer_alone_is_reported():
     cine = Cine.from_array(VOXELS)
-    _, report = compress(cine, replace(ARCHIVE, max_error=None))
+    _, report = compress(cine, replace(ARCHIVE, max_error=None, base_cost_percent=None))
     error = (VOXELS % STEP).astype(float)
     peak = int(VOXELS.max())
     assert report.base_psnr_db == pytest.approx(10 * np.log10(peak**2 / (error**2).mean()))

@@ -32,6 +32,8 @@ DTYPE = np.dtype(np.int16)
         ({"bits_per_frame": 7.0}, "8 or more"),
         ({"bits_per_frame": math.nan}, "8 or more"),
         ({"bits_per_frame": math.inf}, "8 or more"),
+        ({"bits_per_frame": "900"}, "bits per frame is '900'"),
+        ({"bits_per_frame": True}, "8 or more"),
     ],
 )
 def test_impossible_rates(choice, message):
@@ -63,9 +65,11 @@ def test_the_standard_codec_has_qualities_and_no_rate_control():
         ({"psnr_db": 40.0}, "'none' has no choice of quality"),
         ({"model": ModelId.DWT_CAL, "psnr_db": 40.0}, "for a base layer alone"),
         ({"model": ModelId.DWT_CAL, "psnr_db": 40.0, "max_error": None, "rate": BaseRate(3)},
-         "no other rate"),
+         "neither quality nor bits"),
         ({"model": ModelId.DWT_CAL, "psnr_db": -1.0, "max_error": None}, "positive number"),
         ({"model": ModelId.DWT_CAL, "psnr_db": math.nan, "max_error": None}, "positive number"),
+        ({"model": ModelId.DWT_CAL, "psnr_db": "40", "max_error": None}, "psnr_db is '40'"),
+        ({"model": ModelId.DWT_CAL, "psnr_db": 40.0}, "set max_error to None"),
         ({"model": ModelId.DWT_CAL, "psnr_db": 40.0, "max_error": None, "snr_loss_percent": 5.0},
          "for a base layer alone"),
     ],
@@ -75,15 +79,30 @@ def test_choices_for_a_file_that_exclude_each_other(options, message):
         CompressOptions(**options)
 
 
+@pytest.mark.parametrize("make", [CompressOptions, LiveOptions])
+def test_a_backend_has_an_effect_or_is_refused(make):
+    for model in (ModelId.NONE, ModelId.DWT_CAL, ModelId.VIDEO):
+        with pytest.raises(SpecError, match=f"'{model.label}' has no networks for backend 'tri"):
+            make(model, 0, backend="triton")
+    assert make(ModelId.VQVAE, 0, backend="triton").backend == "triton"
+
+
 def test_the_python_interface_refuses_them_too():
     cine = edge_codec.Cine.from_array(heart(2, 8, 8, DTYPE))
-    for options in ({"quality": 3}, {"archive": True}, {"psnr_db": 40}, {"bits_per_frame": 900}):
+    for options in (
+        {"quality": 3},
+        {"archive": True},
+        {"psnr_db": 40},
+        {"bits_per_frame": 900},
+        {"snr_loss_percent": "5"},
+        {"model": "dwt-cal", "max_error": None, "psnr_db": "40"},
+    ):
         with pytest.raises(SpecError):
             edge_codec.compress(cine, **options)
 
 
 def test_models_by_their_names():
-    for name in ("none", "vqvae", "dwt-cal", "video"):
+    for name in ("none", "vqvae", "dwt-cal", "video", "dwt-cal-vae"):
         assert parse_model(name).label == name
     assert parse_model("DWT-CAL") is ModelId.DWT_CAL
     for name in ("dwt_cal", "h264", ""):
@@ -93,7 +112,8 @@ def test_models_by_their_names():
 
 def test_what_models_share():
     assert [model for model in ModelId if is_shared(model)] == [ModelId.NONE, ModelId.VQVAE]
-    assert [model for model in ModelId if decoding_hashes(model)] == [ModelId.VQVAE]
+    learned = [ModelId.VQVAE, ModelId.DWT_CAL_VAE]
+    assert [model for model in ModelId if decoding_hashes(model)] == learned
     assert load_model(ModelId.NONE) is None
 
 

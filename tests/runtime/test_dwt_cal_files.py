@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import edge_codec
+from edge_codec.bitstream.container import StreamReader
+from edge_codec.bitstream.packet import LayerId
+from edge_codec.codec import BASE_CHECK
 from edge_codec.metrics.image import psnr
+from edge_codec.runtime.base_rate import USUAL, BaseRate
+from edge_codec.runtime.files import encode_stream
+from edge_codec.runtime.options import CompressOptions
 from edge_codec.runtime.phantom import heart
 from edge_codec.runtime.viewer.frame_store import FrameStore, Layer
 from edge_codec.runtime.viewer.packed_frame import unpack_frame
 from edge_codec.runtime.viewer.packet_index import PacketIndex
+from edge_codec.spec import Effort, ModelId
 
 SLICES, PHASES = 2, 9
 VOXELS = np.stack([heart(PHASES, 40, 56, np.dtype(np.int16), i) for i in range(SLICES)])
@@ -63,3 +71,24 @@ def test_a_target_psnr_is_that_of_the_whole_cine(archive):
 def test_bits_per_frame_are_the_size_of_the_base():
     sizes = [len(compress(False, None, bits_per_frame=bits)) for bits in (1000, 4000)]
     assert 2 * sizes[0] < sizes[1] < SLICES * PHASES * 1.5 * 4000 / 8
+
+
+def test_what_the_frames_took_is_reported():
+    options = CompressOptions(
+        ModelId.DWT_CAL, None, effort=Effort.FAST, rate=BaseRate(bits_per_frame=3000)
+    )
+    file = io.BytesIO()
+    report = encode_stream(CINE, file, options).rate
+    payloads = [packet.layers[LayerId.BASE][BASE_CHECK.size :] for packet in packets(file)]
+    bits = [8 * len(payload) for payload in payloads]
+    assert (report.frames, report.bits, report.largest) == (len(bits), sum(bits), max(bits))
+    assert report.mean == pytest.approx(np.mean(bits))
+    assert report.overflows == 0
+    assert 0 < report.fullest <= 32 * 3000
+    usual = encode_stream(CINE, io.BytesIO(), replace(options, rate=USUAL)).rate
+    assert usual.frames == SLICES * PHASES
+    assert encode_stream(CINE, io.BytesIO(), CompressOptions(effort=Effort.FAST)).rate is None
+
+
+def packets(file):
+    return list(StreamReader(file).packets())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,11 @@ from edge_codec.cli import Console, main
 from edge_codec.codec import BASE_CHECK, Decoder
 from edge_codec.engine import no_mark
 from edge_codec.runtime import coder_factory
-from edge_codec.runtime.base_rate import BaseRate
+from edge_codec.runtime.base_rate import USUAL, BaseRate
 from edge_codec.runtime.coder_factory import CoderFactory
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.live_spec import is_like
-from edge_codec.runtime.models import load_model
+from edge_codec.runtime.models import load_model, make_model_data
 from edge_codec.runtime.packet_list import PacketList
 from edge_codec.runtime.phantom import heart
 from edge_codec.runtime.pipeline import Pipeline
@@ -38,7 +39,7 @@ def decode(sink: PacketList) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("model", [ModelId.DWT_CAL, ModelId.VIDEO])
+@pytest.mark.parametrize("model", [ModelId.DWT_CAL, ModelId.VIDEO, ModelId.DWT_CAL_VAE])
 def test_streams_come_back_bit_by_bit(model, workers):
     sinks = [PacketList() for _ in range(2)]
     options = LiveOptions(model, 0, n_slices=2, key_interval=4, queue_frames=3, budget_ms=0)
@@ -54,7 +55,7 @@ def test_streams_come_back_bit_by_bit(model, workers):
         assert [p.phase_index for _, p, _ in sink.sent if p.key] == [0, 0, 4]
 
 
-@pytest.mark.parametrize("model", [ModelId.DWT_CAL, ModelId.VIDEO])
+@pytest.mark.parametrize("model", [ModelId.DWT_CAL, ModelId.VIDEO, ModelId.DWT_CAL_VAE])
 def test_a_base_alone_is_near_and_small(model):
     sink = PacketList()
     options = LiveOptions(model, None, budget_ms=0, rate=BaseRate(40))
@@ -69,7 +70,7 @@ def test_a_base_alone_is_near_and_small(model):
         assert len(packet.layers[LayerId.BASE]) < ROWS * COLUMNS
 
 
-@pytest.mark.parametrize("model", [ModelId.DWT_CAL, ModelId.VIDEO])
+@pytest.mark.parametrize("model", [ModelId.DWT_CAL, ModelId.VIDEO, ModelId.DWT_CAL_VAE])
 def test_other_frames_begin_a_segment_and_receivers_ask_for_key_frames(model):
     sink = PacketList()
     with Pipeline() as pipeline:
@@ -101,6 +102,35 @@ def test_bits_per_frame_are_kept_to_and_each_segment_begins_anew():
             stream.push(image)
     sizes = [len(p.layers[LayerId.BASE]) - BASE_CHECK.size for _, p, _ in sink.sent]
     assert 0.5 * 2000 < 8 * np.mean(sizes) < 1.5 * 2000
+
+
+@pytest.mark.parametrize("model", [ModelId.DWT_CAL, ModelId.VIDEO, ModelId.DWT_CAL_VAE])
+def test_the_base_is_searched_for_fast_whatever_the_effort(model):
+    """The effort is that of the residual layer, which is given up where time is short."""
+    bases, residuals = [], []
+    for effort in (Effort.FAST, Effort.BEST):
+        sink = PacketList()
+        with Pipeline() as pipeline:
+            stream = pipeline.open("s", LiveOptions(model, 0, effort, budget_ms=0), [sink])
+            for image in IMAGES[:3]:
+                stream.push(image)
+        bases.append([packet.layers[LayerId.BASE] for _, packet, _ in sink.sent])
+        residuals.append([packet.layers[LayerId.RESIDUAL] for _, packet, _ in sink.sent])
+    assert bases[0] == bases[1]
+    assert residuals[0] != residuals[1]
+
+
+def test_a_fixed_description_gets_the_model_data_of_the_live_encoder():
+    data = make_model_data(ModelId.VIDEO, (ROWS, COLUMNS), USUAL, Effort.DEFAULT)
+    info = CineInfo(1, 0, ROWS, COLUMNS, IMAGES.dtype)
+    spec = StreamSpec(info, 0, 2047, ModelId.VIDEO, model_data=data)
+    sink = PacketList()
+    with Pipeline() as pipeline:
+        pipeline.open("s", LiveOptions(budget_ms=0), [sink], spec=spec).push(IMAGES[0])
+    found = sink.segments[0].spec
+    assert found.model_data != data
+    assert replace(found, model_data=data) == spec
+    np.testing.assert_array_equal(decode(sink)[0], IMAGES[0])
 
 
 def test_models_of_a_stream_are_loaded_for_each_segment_with_its_choices(monkeypatch):

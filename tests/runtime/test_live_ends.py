@@ -304,7 +304,7 @@ def test_who_may_drop_does_not_wait_for_a_frame_that_was_being_copied():
         wait_for(stream._changed, lambda: len(stream._changed._waiters) > 0)
         copied.set()
         slow.join(PATIENCE_S)
-        wait_for(stream._changed, lambda: stream._counts[FrameOutcome.DROPPED] == 1)
+        wait_for(stream._changed, lambda: stream._tally.counts["dropped"] == 1)
         gate.open.set()
         other.join(PATIENCE_S)
     assert (stream.counts["sent"], stream.counts["dropped"]) == (2, 1)

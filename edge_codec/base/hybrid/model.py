@@ -15,6 +15,7 @@ from edge_codec.base.hybrid.rate_control import (
     BufferedRate,
     ConstantQuality,
     RateControl,
+    RateReport,
 )
 from edge_codec.engine import Mapper
 from edge_codec.spec import Effort, StreamSpec
@@ -66,6 +67,12 @@ class HybridModel:
 
     def __init__(self, settings: HybridSettings | None = None) -> None:
         self._settings = settings or HybridSettings()
+        self._report = RateReport()
+
+    @property
+    def report(self) -> RateReport:
+        """What became of the bits of all frames that `encode_frames` has coded, of all slices."""
+        return self._report
 
     def coder(self, spec: StreamSpec, mapper: Mapper = map) -> HybridCoder:
         """See `edge_codec.base.layer.BaseModel.coder`.
@@ -87,6 +94,21 @@ class HybridModel:
     ) -> list[tuple[bytes, NDArray[np.uint32]]]:
         """See `edge_codec.base.layer.BaseModel.encode_frames`."""
         frames = zip(coders, samples, phases, keys, aheads or [()] * len(keys), strict=True)
-        return [
-            coder.encode(frame, phase, key, ahead) for coder, frame, phase, key, ahead in frames
-        ]
+        return [self._encode_frame(*frame) for frame in frames]
+
+    def _encode_frame(
+        self,
+        coder: HybridCoder,
+        samples: NDArray[np.uint32],
+        phase: int,
+        key: bool,
+        ahead: Sequence[NDArray[np.uint32]],
+    ) -> tuple[bytes, NDArray[np.uint32]]:
+        """Code a frame of one slice and take its bits into the report."""
+        before = coder.control.report.overflows
+        payload, base = coder.encode(samples, phase, key, ahead)
+        slice_report = coder.control.report
+        self._report = self._report.after(
+            8 * len(payload), slice_report.fullest, slice_report.overflows - before
+        )
+        return payload, base
