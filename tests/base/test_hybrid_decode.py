@@ -170,6 +170,32 @@ def test_a_payload_ends_where_it_ends(stream):
             np.testing.assert_array_equal(decoded(coder, key), key.frame)
 
 
+class HighCode(Inventor):
+    """Begins with bins whose code is as high as can be."""
+
+    def part(self, split, likely):
+        return super().part(split, 0.0 if self.shifted < 4 else likely)
+
+
+def test_a_code_is_below_its_range():
+    side, words = 128, {"bits": 0.3, "greater": 0.2, "significant": 0.2, "last": 0.2}
+    tastes = {**words, "split": 0.9, "skip": 0.6, "greater": 0.1}
+    plain = PlainHybrid(side, side)
+    payloads = [plain.invent(Inventor(1, [0.1], {"bits": 0.3, "greater": 0.2}), 40, True, (), 0)]
+    payloads += [
+        plain.invent(Inventor(1 + i, [0.9], tastes), 40, False, (i - 1,), i) for i in (1, 2)
+    ]
+    sound = plain.invent(HighCode(9, [0.5], words), 40, False, (2,), 3)
+    high = sound[:1] + b"\xff" * 4 + sound[5:]  # the bins of both are the same
+    coder = MODULES[0].Coder(side, side)
+    for i, payload in enumerate(payloads):
+        coder.decode(payload, i == 0, tuple(range(i))[-1:], i)
+    with pytest.raises(BitstreamError, match="damaged"):
+        coder.decode(high, False, (2,), 3)
+    with pytest.raises(DamagedError):
+        plain.decode(high, False, (2,), 3)
+
+
 @pytest.mark.parametrize("payload", [b"", b"\x80", b"\xff\0\0\0"])
 def test_a_quantizer_is_one_of_128(payload):
     with pytest.raises(BitstreamError, match="damaged"):

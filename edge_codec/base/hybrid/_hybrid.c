@@ -10,6 +10,7 @@
 
 #include "decode.h"
 #include "encode.h"
+#include "processor.h"
 #include "temporal_binding.h"
 
 /* The same source makes three modules: this one, and those for processors with more. */
@@ -36,7 +37,8 @@ typedef struct {
     bins bins; /* keeps the memory of the payload */
     encoder *encoder;
     int is_filled[SLOTS];
-    int is_busy, workers;  /* a call is in work; threads that are in encode_work */
+    int is_busy, workers;    /* a call is in work; threads that are in encode_work */
+    int is_shared;           /* such threads may join */
     unsigned long long turn; /* of the frame that workers are for */
 } coder;
 
@@ -187,7 +189,7 @@ static PyObject *coder_unfiltered(coder *self, PyObject *args) {
 typedef struct {
     Py_buffer samples;
     PyObject *references, *mapper;
-    int quantizer, key, slot, effort, offset, threads;
+    int quantizer, key, slot, effort, layer, threads;
 } encode_call;
 
 static int check_call(const coder *self, const encode_call *a) {
@@ -197,10 +199,10 @@ static int check_call(const coder *self, const encode_call *a) {
                             self->store.rows, self->store.columns, PIXEL_TOP),
                0;
     if (a->quantizer < 0 || a->quantizer >= QUANTIZERS || a->effort < 0 || a->effort > 2 ||
-        a->offset < 0 || a->offset > 63 || a->threads < 1 || a->threads > MOST_WORKERS)
+        a->layer < 0 || a->layer > 63 || a->threads < 1 || a->threads > MOST_WORKERS)
         return PyErr_Format(PyExc_ValueError,
                             "quantizer %d, effort %d, layer %d, %d threads: out of bounds",
-                            a->quantizer, a->effort, a->offset, a->threads),
+                            a->quantizer, a->effort, a->layer, a->threads),
                0;
     return 1;
 }
@@ -209,7 +211,7 @@ static int check_call(const coder *self, const encode_call *a) {
 static PyObject *coder_work(coder *self, PyObject *token) {
     const unsigned long long turn = PyLong_AsUnsignedLongLong(token);
     if (PyErr_Occurred()) return NULL;
-    if (!self->is_busy || turn / MOST_WORKERS != self->turn) Py_RETURN_NONE;
+    if (!self->is_shared || turn / MOST_WORKERS != self->turn) Py_RETURN_NONE;
     self->workers++;
     Py_BEGIN_ALLOW_THREADS
     encode_work(self->encoder);
@@ -236,7 +238,10 @@ static int map_workers(coder *self, const encode_call *a) {
 }
 
 static int run_workers(coder *self, const encode_call *a) {
-    if (a->threads > 1 && a->mapper != Py_None && !map_workers(self, a)) return 0;
+    self->is_shared = 1;
+    const int is_mapped = a->threads <= 1 || a->mapper == Py_None || map_workers(self, a);
+    self->is_shared = 0;
+    if (!is_mapped) return 0;
     Py_BEGIN_ALLOW_THREADS
     encode_work(self->encoder); /* what is left */
     Py_END_ALLOW_THREADS
@@ -264,7 +269,7 @@ static PyObject *encode_picture(coder *self, const encode_call *a, const picture
     if (!self->encoder) self->encoder = encoder_new(&self->store, &self->filter);
     is_done = self->encoder &&
               encode_open(self->encoder, p, &self->models, a->samples.buf, self->store.rows,
-                          self->store.columns, a->quantizer, a->effort, a->offset, a->threads);
+                          self->store.columns, a->quantizer, a->effort, a->layer, a->threads);
     Py_END_ALLOW_THREADS
     if (!is_done) return PyErr_NoMemory();
     if (!run_workers(self, a)) return NULL;
@@ -280,7 +285,7 @@ static PyObject *coder_encode(coder *self, PyObject *args) {
     picture p;
     PyObject *payload = NULL;
     if (!PyArg_ParseTuple(args, "y*ipOiiiOi", &a.samples, &a.quantizer, &a.key, &a.references,
-                          &a.slot, &a.effort, &a.offset, &a.mapper, &a.threads))
+                          &a.slot, &a.effort, &a.layer, &a.mapper, &a.threads))
         return NULL;
     if (check_call(self, &a) && open_picture(self, a.key, a.references, a.slot, &p)) {
         self->is_busy = 1;
@@ -296,7 +301,7 @@ static PyObject *coder_encode(coder *self, PyObject *args) {
 
 static PyMethodDef CODER_METHODS[] = {
     {"encode", (PyCFunction)coder_encode, METH_VARARGS,
-     "encode(samples, quantizer, key, references, slot, effort, offset, mapper, threads) -> payload"},
+     "encode(samples, quantizer, key, references, slot, effort, layer, mapper, threads) -> payload"},
     {"decode", (PyCFunction)coder_decode, METH_VARARGS, "decode(payload, key, references, slot)"},
     {"frame", (PyCFunction)coder_frame, METH_VARARGS, "frame(slot, out): copy the kept frame"},
     {"unfiltered", (PyCFunction)coder_unfiltered, METH_VARARGS,
@@ -319,20 +324,6 @@ static PyType_Spec CODER = {
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = CODER_SLOTS,
 };
-
-/* Those that the system supports as well: it has to save their registers. */
-static PyObject *py_features(PyObject *self, PyObject *none) {
-    int avx2 = 0, avx512 = 0;
-    (void)self, (void)none;
-#if defined(__x86_64__) && defined(__GNUC__)
-    avx2 = __builtin_cpu_supports("avx2") != 0;
-    avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-             __builtin_cpu_supports("avx512vnni");
-#endif
-    return Py_BuildValue("{s:O,s:O}", "avx2", avx2 ? Py_True : Py_False, "avx512",
-                         avx512 ? Py_True : Py_False);
-}
 
 static PyMethodDef METHODS[] = {
     {"features", py_features, METH_NOARGS,

@@ -15,7 +15,7 @@ class Coder:
         references: Sequence[int],
         slot: int,
         effort: int,
-        offset: int,
+        layer: int,
         mapper: Mapper | None,
         threads: int,
         /,

@@ -15,13 +15,8 @@
 #include <string.h>
 
 #ifndef HYBRID_INLINE
-#if defined(__GNUC__)
 #define HYBRID_INLINE static inline __attribute__((always_inline, unused))
 #define HYBRID_HELPER static __attribute__((unused))
-#else
-#define HYBRID_INLINE static inline
-#define HYBRID_HELPER static
-#endif
 #endif
 
 /* What a function of the syntax does: each is written once, and inlined for a constant of these. */

@@ -22,8 +22,7 @@ typedef struct {
 } transform_costs;
 
 typedef struct {
-    double lambda;
-    float bit; /* lambda: of one bit */
+    float bit; /* lambda, in squared pixel values: of one bit */
     transform_costs transform[2][4]; /* intra, size */
     float motion[2][TABLED_MOTION];
     float motion_length[2][MOTION_PREFIX + 1]; /* of a code of so many ones in its prefix */
@@ -143,9 +142,8 @@ static void fill_motion(cost_tables *t, models *m) {
     }
 }
 
-/* Intra costs of a frame that has none are left as they are. */
+/* All tables, from the contexts of `m`; lambda is in squared pixel values for a bit. */
 static void fill_costs_of(cost_tables *t, models *m, double lambda) {
-    t->lambda = lambda;
     t->bit = (float)lambda;
     for (int intra = 0; intra < 2; intra++)
         for (int size = 0; size < 4; size++) {

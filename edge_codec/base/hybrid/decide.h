@@ -1,8 +1,14 @@
-/* Decisions over the quadtree: for each block the way that costs least, and whether to split it. */
+/* Decisions over the quadtree: for each block the way that costs least, and whether to split it.
+ *
+ * Either each way is quantized and reconstructed in full; or they are compared by guesses, so that the
+ * tree is only a plan, which finish_plan carries out.
+ */
 #ifndef EDGE_CODEC_HYBRID_DECIDE_H
 #define EDGE_CODEC_HYBRID_DECIDE_H
 
 #include "intra_search.h"
+
+#define HARDLY_LESS 0.95 /* cost with levels, of that without, that is not worth more thought */
 
 typedef struct {
     choice *best, *trial;
@@ -37,27 +43,45 @@ static void add_prediction(const task *t, const block *b, candidates *all, const
     all->list[i] = (candidate){*u, prediction, cost};
 }
 
-static void set_trial(const block *b, pair *p, const candidate *m) {
+/* Keeps a prediction, unless it will be made again. */
+static void keep_prediction(const task *t, const block *b, choice *c, const int16_t *prediction) {
+    if (t->effort->planned) return;
+    memcpy(c->pixels, prediction, (size_t)(b->side * b->side) * sizeof *prediction);
+}
+
+/* What levels for a prediction may cost. */
+static void guess_residual(worker *w, const block *b, pair *p, const candidate *m) {
+    double one = 1e300;
+    if (b->log_side < LOG_TREE) {
+        transform_one(w, b, m->prediction);
+        one = guess_levels(w->t, b->log_side, w->coefficients[0]);
+        if (one > HARDLY_LESS * energy(w->coefficients[0], b->log_side)) return;
+    }
+    transform_four(w, b, m->prediction);
+    const double four = guess_four(w, b);
     p->trial->u = m->u;
-    memcpy(p->trial->pixels, m->prediction, (size_t)(b->side * b->side) * sizeof(int16_t));
+    p->trial->u.split_transform = four < one;
+    p->trial->cost = (four < one ? four : one) + header_cost(w->t, b, &p->trial->u);
+    take_trial(p);
 }
 
 /* Levels for a prediction, in one transform or four. */
 static void try_residual(worker *w, const block *b, pair *p, const candidate *m) {
-    const int in_full = w->t->effort->both_splits;
-    int way = in_full ? 3 : guess_transform(w, b, m->prediction);
-    if (b->log_side == LOG_TREE) way &= 2;
-    if (way & 1) {
-        if (in_full) transform_one(w, b, m->prediction);
-        set_trial(b, p, m);
-        if (try_one_transform(w, b, p->trial)) take_trial(p);
-        else way = 0;
+    if (w->t->effort->planned) {
+        guess_residual(w, b, p, m);
+        return;
     }
-    if (way & 2) {
-        if (in_full) transform_four(w, b, m->prediction);
-        set_trial(b, p, m);
-        if (try_four_transforms(w, b, p->trial)) take_trial(p);
+    if (b->log_side < LOG_TREE) {
+        transform_one(w, b, m->prediction);
+        p->trial->u = m->u;
+        keep_prediction(w->t, b, p->trial, m->prediction);
+        if (!try_one_transform(w, b, p->trial)) return;
+        take_trial(p);
     }
+    transform_four(w, b, m->prediction);
+    p->trial->u = m->u;
+    keep_prediction(w->t, b, p->trial, m->prediction);
+    if (try_four_transforms(w, b, p->trial)) take_trial(p);
 }
 
 /* Merging without levels; the best candidates may have some. */
@@ -79,8 +103,7 @@ static void try_merges(worker *w, const block *b, pair *p, candidates *all) {
         p->best->u = u;
         p->best->cost = cost;
     }
-    memcpy(p->best->pixels, w->predictions[p->best->u.merge_index],
-           (size_t)(b->side * b->side) * sizeof(int16_t));
+    keep_prediction(t, b, p->best, w->predictions[p->best->u.merge_index]);
     for (int k = 0; k < kept; k++) {
         const int i = order[k].mode;
         const unit u = {.mode = MERGE,
@@ -124,7 +147,7 @@ static void try_motion(worker *w, const block *b, pair *p, candidates *all, unit
     p->trial->u = *u;
     p->trial->cost = (double)error_of(t, b, prediction) + header_cost(t, b, u);
     if (p->trial->cost < p->best->cost) {
-        memcpy(p->trial->pixels, prediction, (size_t)(b->side * b->side) * sizeof(int16_t));
+        keep_prediction(t, b, p->trial, prediction);
         take_trial(p);
     }
     u->coded = 1;
@@ -134,13 +157,14 @@ static void try_motion(worker *w, const block *b, pair *p, candidates *all, unit
 /* The best vector into each reference, in the order of their cost. */
 static int search_references(worker *w, const block *b, vector *hint, found *one, int *order) {
     const effort_settings *const e = w->t->effort;
-    const int n = w->t->p.n_references < e->references ? w->t->p.n_references : e->references;
+    const int most = b->log_side == LOG_LEAST ? e->small_references : e->references;
+    const int n = w->t->p.n_references < most ? w->t->p.n_references : most;
     ranked best[MOST_REFERENCES];
     int kept = 0;
     for (int r = 0; r < n; r++) {
         const search s = open_search(w, b, r, NULL);
         const vector starts[3] = {{0, 0}, hint[r], r ? one[0].vector : hint[r]};
-        one[r] = search_whole(&s, starts, 3, 16);
+        one[r] = search_whole(&s, starts, 3, e->planned && b->log_side < 5 ? 4 : 16);
         if (e->refined >= n) one[r] = search_between(&s, one[r].vector);
         kept = insert_ranked(best, kept, MOST_REFERENCES, (ranked){r, one[r].cost});
     }
@@ -152,7 +176,8 @@ static int search_references(worker *w, const block *b, vector *hint, found *one
         for (int i = 0; i < refined; i++) {
             const int r = whole[i].mode;
             const search s = open_search(w, b, r, NULL);
-            one[r] = search_between(&s, one[r].vector);
+            one[r] = e->planned ? search_close(&s, one[r].vector, hint[r])
+                                : search_between(&s, one[r].vector);
             kept = insert_ranked(best, kept, MOST_REFERENCES, (ranked){r, one[r].cost});
         }
     }
@@ -188,6 +213,15 @@ static void try_inter(worker *w, const block *b, pair *p, candidates *all, vecto
 }
 
 static void try_intra(worker *w, const block *b, pair *p) {
+    if (w->t->effort->planned) {
+        guess_intra(w, b, p->trial);
+        const int mode = p->trial->u.intra_mode;
+        take_trial(p);
+        if (b->log_side > LOG_LEAST) return;
+        guess_intra_parts(w, b, mode, p->trial, p->best->cost);
+        take_trial(p);
+        return;
+    }
     try_intra_whole(w, b, p->trial);
     take_trial(p);
     if (b->log_side > LOG_LEAST) return;
@@ -196,7 +230,7 @@ static void try_intra(worker *w, const block *b, pair *p) {
 }
 
 /* Records the choice: what blocks after this one see of it, and what is coded. */
-static void commit(const task *t, const block *b, choice *c) {
+static void commit(const task *t, const block *b, choice *c, int with_levels) {
     const unit *const u = &c->u;
     const int parts = u->split_transform && (u->mode == INTRA || u->coded) ? 4 : 1;
     const int side = parts == 4 ? b->side / 2 : b->side;
@@ -205,9 +239,9 @@ static void commit(const task *t, const block *b, choice *c) {
         const unit *const own = u->mode == INTRA && parts == 4 ? &c->part[k] : u;
         record(&t->p, x, y, side, own);
         const int is_coded = u->mode == INTRA ? own->coded : u->coded >> k & 1;
-        if (is_coded) store_levels(t, x, y, side, c->levels + k * side * side);
+        if (with_levels && is_coded) store_levels(t, x, y, side, c->levels + k * side * side);
     }
-    put_pixels(t, b->x, b->y, b->side, c->pixels, b->side);
+    if (with_levels) put_pixels(t, b->x, b->y, b->side, c->pixels, b->side);
 }
 
 /* Predictions from other frames; returns whether more is worth a thought. */
@@ -237,7 +271,7 @@ static int decide_whole(worker *w, const block *b, pair *p, vector *hint) {
         (t->p.key || (p->best->u.mode != SKIP &&
                       p->best->cost >= t->effort->intra_least * t->delta * t->delta * area)))
         try_intra(w, b, p);
-    if (p->best->u.mode != INTRA) finish_inter(t, b, p->best);
+    if (!t->effort->planned && p->best->u.mode != INTRA) finish_inter(t, b, p->best);
     return worth;
 }
 
@@ -267,8 +301,54 @@ static double decide(worker *w, int x, int y, int log_side, const vector *around
             split += decide(w, x + half * (k & 1), y + half * (k >> 1), log_side - 1, hint);
         if (!whole || split < choices.best->cost) return split;
     }
-    commit(t, &b, choices.best);
+    commit(t, &b, choices.best, !t->effort->planned);
     return choices.best->cost;
+}
+
+/* Levels of a block as it was planned to be predicted, if they are worth their bits. */
+static void finish_residual(worker *w, const block *b, choice *c) {
+    const task *const t = w->t;
+    unit without = c->u;
+    without.coded = 0;
+    if (without.mode == MERGE) without.mode = SKIP;
+    const double cost = (double)error_of(t, b, c->pixels) + header_cost(t, b, &without);
+    int is_coded;
+    if (c->u.split_transform) {
+        transform_four(w, b, c->pixels);
+        is_coded = try_four_transforms(w, b, c);
+    } else {
+        transform_one(w, b, c->pixels);
+        is_coded = try_one_transform(w, b, c);
+    }
+    if (is_coded && c->cost < cost) finish_inter(t, b, c);
+    else c->u = without;
+}
+
+static void finish_block(worker *w, const block *b, const unit *u) {
+    choice *const c = w->choices[b->log_side - LOG_LEAST];
+    c->u = *u;
+    if (u->mode == INTRA) {
+        finish_intra(w, b, c);
+    } else {
+        predict_motion(w->t, b, &u->motion, c->pixels);
+        if (u->coded) finish_residual(w, b, c);
+    }
+    commit(w->t, b, c, 1);
+}
+
+/* Quantizes and reconstructs the blocks of a plan. */
+static void finish_plan(worker *w, int x, int y, int log_side) {
+    const picture *const p = &w->t->p;
+    if (x >= p->width || y >= p->height) return;
+    const unit u = *unit_at(p, p->now, x, y);
+    const int half = 1 << (log_side - 1);
+    if (u.log_side == log_side) {
+        const block b = block_at(w->t, x, y, log_side);
+        finish_block(w, &b, &u);
+        return;
+    }
+    for (int k = 0; k < 4; k++)
+        finish_plan(w, x + half * (k & 1), y + half * (k >> 1), log_side - 1);
 }
 
 #endif

@@ -2,8 +2,10 @@
  *
  * Decisions take their costs from the contexts as they were when the frame began, so that the result
  * does not depend on the number of workers. They take rows of largest blocks in rising order; a row
- * waits until the row above is two blocks ahead, for what it sees of it. Where compression is worth
- * more than time, one worker decides and codes block by block, and costs follow the contexts.
+ * waits until the row above is two blocks ahead, for what it sees of it; while it waits it codes blocks
+ * that are decided. Where compression is worth more than time, one worker decides and codes block by
+ * block, and costs follow the contexts. Where time is worth more, a block's tree is planned by guesses
+ * first, and only what was chosen is quantized (decide.h).
  */
 #ifndef EDGE_CODEC_HYBRID_ENCODE_H
 #define EDGE_CODEC_HYBRID_ENCODE_H
@@ -13,9 +15,9 @@
 #include <stdatomic.h>
 
 #include "decide.h"
+#include "expected.h"
 
 #define DECIDERS 16     /* workers at most */
-#define FIRST_FRAMES 3  /* of a slice, in which costs have to follow the contexts: nothing is known */
 #define FEW_BINS 16     /* a context that has seen fewer says little */
 
 typedef struct {
@@ -30,7 +32,9 @@ typedef struct {
     int workers; /* of this frame */
     worker *worker[DECIDERS];
     atomic_int next_worker, next_row;
-    atomic_int *progress; /* blocks done in a row */
+    atomic_int *progress; /* blocks decided in a row */
+    atomic_flag is_coding;
+    int coded; /* blocks, from the first on; of the worker that is coding */
     int rows, columns;    /* of largest blocks */
 } encoder;
 
@@ -50,6 +54,7 @@ static encoder *encoder_new(const frame_store *s, loop_filter *filter) {
     const size_t area = (size_t)s->width * (size_t)s->height;
     e->store = s;
     e->filter = filter;
+    expect_models(&e->learned);
     e->rows = (s->height + TREE - 1) / TREE;
     e->columns = (s->width + TREE - 1) / TREE;
     e->task.source = calloc(area, sizeof *e->task.source);
@@ -95,11 +100,17 @@ static void fill_in(models *to, const models *from) {
         if (x[i].count < FEW_BINS && y[i].count > x[i].count) x[i] = y[i];
 }
 
+static void take_mixers(models *to, const models *from) {
+    memcpy(&to->split_mixer, &from->split_mixer, sizeof *to - offsetof(models, split_mixer));
+}
+
 /* Contexts for costs: the present ones, or after a key frame has reset them, those before. */
 static void set_estimate(encoder *e) {
     e->task.estimate = *e->m;
     fill_in(&e->task.estimate, &e->learned);
+    if (e->task.p.key && !e->feedback) take_mixers(&e->task.estimate, &e->learned);
     fill_costs_of(&e->task.costs, &e->task.estimate, e->task.lambda);
+    fill_mode_costs(&e->task);
 }
 
 static void learn(encoder *e) {
@@ -120,7 +131,7 @@ static int encode_open(encoder *e, const picture *p, models *m, const int16_t *s
                        int columns, int quantizer, int effort, int layer, int workers) {
     task *const t = &e->task;
     t->effort = &EFFORTS[effort];
-    e->feedback = t->effort->feedback || e->frames < FIRST_FRAMES;
+    e->feedback = e->frames < t->effort->feedback;
     e->workers = e->feedback || workers < 1 ? 1 : workers > e->rows ? e->rows : workers;
     if (e->workers > DECIDERS) e->workers = DECIDERS;
     for (int i = 0; i < e->workers; i++) {
@@ -134,6 +145,10 @@ static int encode_open(encoder *e, const picture *p, models *m, const int16_t *s
         e->coding.reference[i] = t->reference[i] =
             (plane){p->reference[i]->pixels, p->stride, p->width, p->height};
     load_source(e, samples, rows, columns);
+    t->original = (frame){.pixels = t->source};
+    t->unquantized = *p;
+    t->unquantized.stride = p->width;
+    t->unquantized.now = &t->original;
     set_quantizer(t, quantizer, layer);
     set_estimate(e);
     e->coding.p = &t->p;
@@ -143,6 +158,8 @@ static int encode_open(encoder *e, const picture *p, models *m, const int16_t *s
     start_encoder(&e->coding.bins);
     atomic_store(&e->next_worker, 0);
     atomic_store(&e->next_row, 0);
+    atomic_flag_clear(&e->is_coding);
+    e->coded = 0;
     for (int i = 0; i < e->rows; i++) atomic_store(&e->progress[i], 0);
     return 1;
 }
@@ -150,6 +167,7 @@ static int encode_open(encoder *e, const picture *p, models *m, const int16_t *s
 static void decide_block(worker *w, int column, int row) {
     static const vector NONE_AROUND[MOST_REFERENCES];
     decide(w, column * TREE, row * TREE, LOG_TREE, NONE_AROUND);
+    if (w->t->effort->planned) finish_plan(w, column * TREE, row * TREE, LOG_TREE);
 }
 
 static void work_with_feedback(encoder *e, worker *w) {
@@ -161,12 +179,28 @@ static void work_with_feedback(encoder *e, worker *w) {
         }
 }
 
+static int decided_in(encoder *e, int row) {
+    return atomic_load_explicit(&e->progress[row], memory_order_acquire);
+}
+
+/* Codes the next block, if it is decided and no other worker is coding. */
+static int code_next(encoder *e) {
+    if (atomic_flag_test_and_set_explicit(&e->is_coding, memory_order_acquire)) return 0;
+    const int row = e->coded / e->columns, column = e->coded % e->columns;
+    const int is_ready = row < e->rows && column < decided_in(e, row);
+    if (is_ready) {
+        encode_node(&e->coding, column * TREE, row * TREE, LOG_TREE);
+        e->coded++;
+    }
+    atomic_flag_clear_explicit(&e->is_coding, memory_order_release);
+    return is_ready;
+}
+
 static void work_on_row(encoder *e, worker *w, int row) {
     for (int column = 0; column < e->columns; column++) {
         const int needed = column + 2 < e->columns ? column + 2 : e->columns;
-        if (row)
-            while (atomic_load_explicit(&e->progress[row - 1], memory_order_acquire) < needed)
-                sched_yield();
+        while (row && decided_in(e, row - 1) < needed)
+            if (!code_next(e)) sched_yield();
         decide_block(w, column, row);
         atomic_store_explicit(&e->progress[row], column + 1, memory_order_release);
     }
@@ -182,6 +216,8 @@ static void encode_work(encoder *e) {
     }
     for (int row; (row = atomic_fetch_add(&e->next_row, 1)) < e->rows;)
         work_on_row(e, e->worker[number], row);
+    while (decided_in(e, e->rows - 1) < e->columns)
+        if (!code_next(e)) sched_yield();
 }
 
 /* By how much filtering lowers the squared error of a square. */
@@ -227,7 +263,7 @@ static void encode_filter(encoder *e) {
 
 /* Codes what was decided; `out` gets the bins' bytes. Returns 0 without memory. */
 static int encode_close(encoder *e, bins *out) {
-    if (!e->feedback) code_tree(ENCODE, &e->coding);
+    while (!e->feedback && code_next(e)) continue;
     encode_filter(e);
     finish_encoder(&e->coding.bins);
     learn(e);

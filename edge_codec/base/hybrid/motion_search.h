@@ -132,6 +132,17 @@ static found search_between(const search *s, vector whole) {
     return best;
 }
 
+/* The same with fewer trials: it may be that of the block around. */
+static found search_close(const search *s, vector whole, vector hint) {
+    found best = {.cost = 1e300};
+    try_exact(s, whole, &best);
+    if (!is_same_vector(whole, hint)) try_exact(s, limit_vector(s, hint), &best);
+    for (int i = 0; i < 2; i++) try_exact(s, limit_vector(s, s->predictors[i]), &best);
+    if (is_same_vector(best.vector, whole)) try_around(s, 2, 1, &best);
+    try_around(s, 1, 1, &best);
+    return best;
+}
+
 /* The best vector close to a given one, if the other prediction stays. */
 static found search_other(const search *s, vector start, int reach) {
     found best = {.cost = 1e300};

@@ -13,6 +13,8 @@
 
 #ifdef __AVX2__
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #endif
 
 #ifndef HYBRID_INLINE

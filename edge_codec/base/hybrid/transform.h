@@ -20,6 +20,8 @@
 #define LANES 8
 
 typedef int32_t lanes __attribute__((vector_size(4 * LANES)));
+typedef int64_t wide_lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t row_of_4 __attribute__((vector_size(16)));
 
 /* round(64 sqrt(2) cos(j pi / 64)) */
 static const int8_t COSINES[33] = {91, 90, 90, 90, 89, 88, 87, 85, 84, 82, 80, 78, 75, 73, 70, 67, 64,
@@ -115,6 +117,50 @@ HYBRID_INLINE void multiply_right(const int32_t *in, const int32_t *matrix, cons
     }
 }
 
+/* The same as multiply_left by COSINE: its rows are even and odd in turn, so that half the products do
+ * for sums and differences of what is opposite. */
+HYBRID_INLINE void fold_left(const int32_t *matrix, const int32_t *in, const int n, int shift,
+                             int32_t *out) {
+    const lanes half = (lanes){0} + (1 << (shift - 1));
+    for (int x = 0; x < n; x += LANES) {
+        lanes sums[MAX_TRANSFORM / 2], differences[MAX_TRANSFORM / 2];
+        for (int k = 0; k < n / 2; k++) {
+            const lanes a = load_lanes(in + k * n + x), b = load_lanes(in + (n - 1 - k) * n + x);
+            sums[k] = a + b;
+            differences[k] = a - b;
+        }
+        for (int y = 0; y < n; y += 4) {
+            lanes sum[4] = {half, half, half, half};
+            const int32_t *const m = matrix + y * n;
+            for (int k = 0; k < n / 2; k++)
+                for (int i = 0; i < 4; i++)
+                    sum[i] += m[i * n + k] * (i & 1 ? differences[k] : sums[k]);
+            for (int i = 0; i < 4; i++) store_lanes(out + (y + i) * n + x, sum[i] >> shift);
+        }
+    }
+}
+
+/* The same as multiply_right by COSINE, turned. */
+HYBRID_INLINE void fold_right(const int32_t *in, const int32_t *turned, const int n, int shift,
+                              int32_t *out) {
+    const lanes half = (lanes){0} + (1 << (shift - 1));
+    for (int y = 0; y < n; y += 2) {
+        lanes sum[2][MAX_TRANSFORM / LANES];
+        for (int v = 0; v < n / LANES; v++) sum[0][v] = sum[1][v] = half;
+        for (int k = 0; k < n / 2; k++)
+            for (int i = 0; i < 2; i++) {
+                const int32_t a = in[(y + i) * n + k], b = in[(y + i) * n + n - 1 - k];
+                const int64_t pair = (int64_t)((uint64_t)(uint32_t)(a - b) << 32 | (uint32_t)(a + b));
+                const lanes both = (lanes)((wide_lanes){0} + pair); /* the lower half comes first */
+                for (int v = 0; v < n / LANES; v++)
+                    sum[i][v] += both * load_lanes(turned + k * n + v * LANES);
+            }
+        for (int i = 0; i < 2; i++)
+            for (int v = 0; v < n / LANES; v++)
+                store_lanes(out + (y + i) * n + v * LANES, sum[i][v] >> shift);
+    }
+}
+
 /* How many rows and columns, from the first, hold all that is not 0. */
 HYBRID_INLINE void find_extent(const int32_t *coefficients, const int n, int *rows, int *columns) {
     lanes any[MAX_TRANSFORM / LANES] = {{0}};
@@ -151,26 +197,29 @@ HYBRID_INLINE void forward_size(const int16_t *residual, const int log_size, int
     const int n = 1 << log_size, place = transform_place(log_size, sine);
     int32_t in[MAX_TRANSFORM * MAX_TRANSFORM], between[MAX_TRANSFORM * MAX_TRANSFORM];
     for (int i = 0; i < n * n; i++) in[i] = residual[i];
-    multiply_left(MATRIX[place], in, n, n, n, 4, between);
-    multiply_right(between, TURNED[place], n, n, 5 + log_size, coefficients);
+    if (sine) {
+        multiply_left(MATRIX[place], in, n, n, n, 4, between);
+        multiply_right(between, TURNED[place], n, n, 5 + log_size, coefficients);
+        return;
+    }
+    fold_left(MATRIX[place], in, n, 4, between);
+    fold_right(between, TURNED[place], n, 5 + log_size, coefficients);
 }
 
 /* out = left * in * right, each sum rounded, of 4 x 4. */
 HYBRID_INLINE void multiply_4(const int32_t *left, const int32_t *in, const int32_t *right,
                               int first, int second, int32_t *out) {
-    int32_t between[16];
-    for (int y = 0; y < 4; y++)
-        for (int x = 0; x < 4; x++) {
-            int32_t sum = 1 << (first - 1);
-            for (int k = 0; k < 4; k++) sum += left[4 * y + k] * in[4 * k + x];
-            between[4 * y + x] = sum >> first;
-        }
-    for (int y = 0; y < 4; y++)
-        for (int x = 0; x < 4; x++) {
-            int32_t sum = 1 << (second - 1);
-            for (int k = 0; k < 4; k++) sum += between[4 * y + k] * right[4 * k + x];
-            out[4 * y + x] = sum >> second;
-        }
+    row_of_4 rows[4], columns[4];
+    memcpy(rows, in, sizeof rows);
+    memcpy(columns, right, sizeof columns);
+    for (int y = 0; y < 4; y++) {
+        row_of_4 between = (row_of_4){0} + (1 << (first - 1)), sum = {0};
+        for (int k = 0; k < 4; k++) between += left[4 * y + k] * rows[k];
+        between >>= first;
+        for (int k = 0; k < 4; k++) sum += between[k] * columns[k];
+        sum = (sum + (1 << (second - 1))) >> second;
+        memcpy(out + 4 * y, &sum, sizeof sum);
+    }
 }
 
 /* Residual of n x n from coefficients in 1/8, both in rows of n; `sine` with n = 4, 8 or 16 only. */
@@ -203,15 +252,6 @@ HYBRID_HELPER void forward_transform(const int16_t *residual, int log_size, int 
     case 4: forward_size(residual, 4, sine, coefficients); break;
     default: forward_size(residual, 5, 0, coefficients);
     }
-}
-
-/* out = clip(prediction + residual); the former two in rows of `size`. */
-HYBRID_HELPER void add_residual(const int16_t *prediction, const int16_t *residual, int size,
-                                int16_t *out, ptrdiff_t stride) {
-    for (int y = 0; y < size; y++)
-        for (int x = 0; x < size; x++)
-            out[y * stride + x] =
-                (int16_t)clip_pixel(prediction[y * size + x] + residual[y * size + x]);
 }
 
 #endif

@@ -7,10 +7,14 @@
 
 enum { FAST, DEFAULT, BEST };
 
+#define FIRST_FRAMES 3 /* of a slice: little is known */
+
 /* How hard the encoder tries: none of it changes what a decoder does. */
 typedef struct {
-    int feedback;       /* costs follow the contexts from one largest block to the next: one worker */
+    int feedback;       /* first frames in which costs follow the contexts, block by block: one worker */
+    int planned;        /* decide by guesses; quantize only what was decided */
     int references;     /* that motion is searched in */
+    int small_references; /* the same of the smallest blocks */
     int refined;        /* of them, those that it is searched in between pixels */
     int pairs;          /* of references for two predictions */
     int rounds;         /* of refining two predictions in turn; 0: none is */
@@ -19,7 +23,6 @@ typedef struct {
     int merges;         /* of them, those that may have levels */
     int directions;     /* that a vector is refined in, 8 or 4 */
     int motions;        /* predictions that levels are tried for */
-    int both_splits;    /* try one transform and four in full; else by a guess */
     int all_modes;      /* rank all intra modes; else from coarse to fine */
     int intra_modes;    /* that are tried in full */
     double good_enough; /* cost in Delta^2 per pixel of skipping that ends the search */
@@ -30,7 +33,9 @@ typedef struct {
 } effort_settings;
 
 static const effort_settings EFFORTS[3] = {
-    [FAST] = {.references = 2,
+    [FAST] = {.planned = 1,
+              .references = 2,
+              .small_references = 1,
               .refined = 1,
               .merged = 6,
               .merges = 1,
@@ -42,7 +47,9 @@ static const effort_settings EFFORTS[3] = {
               .split_least = 0.2,
               .least = 0.8f,
               .least_last = 1.5f},
-    [DEFAULT] = {.references = 4,
+    [DEFAULT] = {.feedback = FIRST_FRAMES,
+                 .references = 4,
+                 .small_references = 4,
                  .refined = 2,
                  .pairs = 1,
                  .rounds = 1,
@@ -51,15 +58,15 @@ static const effort_settings EFFORTS[3] = {
                  .merges = 2,
                  .directions = 8,
                  .motions = 2,
-                 .both_splits = 1,
                  .intra_modes = 2,
                  .good_enough = 0.05,
                  .intra_least = 0.15,
                  .split_least = 0.1,
                  .least = 0.5f,
                  .least_last = 1.2f},
-    [BEST] = {.feedback = 1,
+    [BEST] = {.feedback = FIRST_FRAMES + 1,
               .references = 4,
+              .small_references = 4,
               .refined = 4,
               .pairs = 3,
               .rounds = 2,
@@ -68,7 +75,6 @@ static const effort_settings EFFORTS[3] = {
               .merges = 2,
               .directions = 8,
               .motions = 4,
-              .both_splits = 1,
               .all_modes = 1,
               .intra_modes = 4,
               .good_enough = 0.04,
@@ -79,6 +85,7 @@ static const effort_settings EFFORTS[3] = {
 typedef struct {
     picture p;
     models estimate; /* contexts for costs */
+    uint32_t likely_costs[3], mode_costs[INTRA_MODES - 3]; /* of likely modes, and others in order */
     cost_tables costs;
     quantization quantization;
     double lambda, motion_lambda; /* of squared, and of absolute differences */
@@ -86,7 +93,9 @@ typedef struct {
     int32_t step;                 /* the same in 1/64 */
     const effort_settings *effort;
     plane reference[MOST_REFERENCES];
-    int16_t *source; /* rows of p.width */
+    int16_t *source;  /* rows of p.width */
+    frame original;   /* the same, as a frame */
+    picture unquantized; /* which plans predict from */
     int32_t *levels; /* rows of p.width */
 } task;
 
