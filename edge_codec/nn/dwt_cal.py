@@ -14,6 +14,9 @@ frame can be decoded as soon as it arrives. For a frame (`FrameCodec.forward`, t
 6. The decoded latents, plus a learned correction through a gate, are added to the prediction's
    coefficients; a trainable filter finishes the frame, through a gate too.
 
+Whatever a frame leaves to the next one is bounded, the decoded frame and the features, so that no
+input and no weights let a sequence run away.
+
 Both learned corrections start at zero, so that training starts from a working wavelet codec with
 closed-loop prediction, and every gate can close: static content then stays exactly as it was
 decoded once, at no cost, however long the sequence is.
@@ -51,12 +54,17 @@ from edge_codec.nn.dwt_cal_parts import (
 from edge_codec.nn.laplace import Coded
 from edge_codec.nn.latent_prior import LatentPrior, MotionPrior, SidePrior
 from edge_codec.nn.lifting import COEFFICIENTS, STRIDE, Lifting
-from edge_codec.nn.quality import hard_gate, trade_off
+from edge_codec.nn.quality import bounded, hard_gate, trade_off
 from edge_codec.nn.spatial_filter import SpatialFilter
 from edge_codec.nn.vqvae import ConvUnit
 
 KEY_ONLY = ("side_", "expect", "leave.")
 """Parts of the names of weights that the two codecs don't share at the start."""
+
+
+FRAME_RANGE = (-0.5, 3.5)
+"""Bounds of predictions and decoded frames. 0..1 is the window up to the 99.9th percentile; the
+brightest voxel of an exam is rarely above 2.3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +336,7 @@ class FrameCodec(nn.Module):
         more = self.window(features).float()
         gate = hard_gate(GATE_START + more[:, WEIGHTS:])
         weights = motion_weights(motion) + gate * more[:, :WEIGHTS].clamp(-1.0, 1.0)
-        prediction = attend_window(state.decoded, weights)
+        prediction = bounded(attend_window(state.decoded, weights), *FRAME_RANGE)
         return prediction, lifting(prediction)
 
     def _finish(
@@ -345,6 +353,7 @@ class FrameCodec(nn.Module):
         change, gate, trunk = self.synthesis(coded.latents, known, features, quality)
         decoded = prediction + lifting.inverse(change)
         decoded = self.filter(decoded, prediction, trunk, gate, quality)
+        decoded = bounded(decoded, *FRAME_RANGE)
         side_bits = side.bits.sum((1, 2, 3))
         if self.motion_prior is not None:
             side_bits = side_bits + self.motion_prior(features, motion).sum((1, 2, 3))

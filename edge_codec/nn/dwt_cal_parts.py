@@ -8,11 +8,14 @@ from torch import Tensor, nn
 from edge_codec.nn.cross_attention import SCORES, SubbandAttention
 from edge_codec.nn.depth_unit import depth_units, silent
 from edge_codec.nn.lifting import COEFFICIENTS, coefficient_balance
-from edge_codec.nn.quality import ANCHORS, QualityTable, bias_table, hard_gate
+from edge_codec.nn.quality import ANCHORS, QualityTable, bias_table, bounded, hard_gate
 from edge_codec.nn.vqvae import ConvUnit
 
 GATE_START = 0.5
 """Gates start half open."""
+
+FEATURE_RANGE = (-8.0, 8.0)
+"""Bounds of the synthesis' features, which a frame leaves to the next one."""
 
 
 class KeyContext(nn.Module):
@@ -87,8 +90,13 @@ class Analysis(nn.Module):
         self.register_buffer("balance", coefficient_balance(), persistent=False)
 
     def forward(self, residual: Tensor, known: Tensor, features: Tensor) -> Tensor:
-        """Correction (n, 64, h, w) of the residual's coefficients."""
-        residual, known = residual * self.balance, known * self.balance
+        """Correction (n, 64, h, w) of the residual's coefficients.
+
+        Its inputs get no gradient: through the encoder's choices alone one would grow from frame to
+        frame on its way back.
+        """
+        residual, known = residual.detach() * self.balance, known.detach() * self.balance
+        features = features.detach()
         x = self.enter(torch.cat((residual, known, features), dim=1))
         x = (x + self.attention(residual, known)).relu()
         y: Tensor = self.leave(self.units(x))
@@ -123,7 +131,7 @@ class Synthesis(nn.Module):
         """
         parts = latents * self.balance, known * self.balance, features
         x = self.enter(torch.cat(parts, dim=1)) + self.bias(quality)
-        trunk = self.units(x.relu())
+        trunk = bounded(self.units(x.relu()), *FEATURE_RANGE)
         out = self.leave(trunk).float()
         gates = hard_gate(GATE_START + out[:, COEFFICIENTS:])
         correction = out[:, :COEFFICIENTS] / self.balance

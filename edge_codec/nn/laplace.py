@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edge_codec.nn.quality import bounded
+
 SCALES = 64
 """Tables of the entropy coder."""
 
@@ -56,8 +58,7 @@ class Coded:
 
 def clip_log_scale(log_scale: Tensor) -> Tensor:
     """Keep log2 of a scale within the table's; the gradient passes unless it leads outside."""
-    clipped = log_scale.clamp(SMALLEST_LOG_SCALE, LARGEST_LOG_SCALE)
-    return clipped.detach() + _only_gradient(log_scale)
+    return bounded(log_scale, SMALLEST_LOG_SCALE, LARGEST_LOG_SCALE)
 
 
 def table_scale(log_scale: Tensor) -> Tensor:
@@ -162,9 +163,10 @@ def code(value: Tensor, mean: Tensor, step: Tensor, log_scale: Tensor, weight: T
     scale = table_scale(clip_log_scale(log_scale - torch.log2(step)))
     exact = (value - mean) / step
     symbols = choose_symbols(exact.detach(), scale.detach(), weight * step.detach().square())
-    # The rate may pull the mean through the rounding. The error may not: where a symbol stays zero
-    # the mean is what is decoded, and must feel the whole error.
-    decoded = symbols + _only_gradient((value - mean.detach()) / step)
+    # A symbol of zero decodes to the mean, whatever the value: the mean feels the whole error and
+    # the value none of it. Any other follows the value. To pretend that all do lets a gradient
+    # through everything that was skipped, and it grows tenfold with every frame it goes back.
+    decoded = symbols + (symbols != 0) * _only_gradient(exact)
     symbols = symbols + _only_gradient(exact)
     return Coded(symbols, decoded * step + mean, laplace_bits(symbols, scale))
 

@@ -215,8 +215,11 @@ class LatentPrior(nn.Module):
         mean, log_scale = self.expect_first(x)
         first = take(mean=mean, step=step, log_scale=log_scale)
         mask, board = self._checkerboard(known)
-        symbols = torch.where(mask, first.symbols.clamp(-SYMBOL_RANGE, SYMBOL_RANGE), 0.0)
-        change = torch.where(mask, first.symbols * step * self.balance, 0.0)
+        # Integers to look at, without a gradient: one over the step, it would grow from frame to
+        # frame on its way back.
+        known_symbols = torch.where(mask, first.symbols.detach(), 0.0)
+        symbols = known_symbols.clamp(-SYMBOL_RANGE, SYMBOL_RANGE)
+        change = known_symbols * step * self.balance
         x = self.enter_second(torch.cat((x, symbols, change, board), dim=1))
         more_mean, more_log_scale = self.expect_second(self.units_second(x))
         second = take(mean=mean + more_mean, step=step, log_scale=log_scale + more_log_scale)

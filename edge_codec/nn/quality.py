@@ -66,23 +66,29 @@ def bias_table(channels: int) -> QualityTable:
     return QualityTable(torch.zeros(ANCHORS, channels))
 
 
-class _HardGate(torch.autograd.Function):
-    """Clip to 0..1; outside, the gradient passes where it leads back inside."""
+class _Bounded(torch.autograd.Function):
+    """Clip; outside, the gradient passes where it leads back inside."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
         ctx.save_for_backward(x)
-        return x.clamp(0.0, 1.0)
+        ctx.low, ctx.high = low, high
+        return x.clamp(low, high)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         gradient = gradients[0]
-        stuck = ((x < 0) & (gradient > 0)) | ((x > 1) & (gradient < 0))
-        return (gradient.masked_fill(stuck, 0.0),)
+        stuck = ((x < ctx.low) & (gradient > 0)) | ((x > ctx.high) & (gradient < 0))
+        return gradient.masked_fill(stuck, 0.0), None, None
+
+
+def bounded(x: Tensor, low: float, high: float) -> Tensor:
+    """Clip to `low`..`high`; what lies outside still learns to come back."""
+    y: Tensor = _Bounded.apply(x, low, high)  # type: ignore[no-untyped-call]
+    return y
 
 
 def hard_gate(x: Tensor) -> Tensor:
     """Clip to 0..1, so that a gate can close entirely, and still learn to open again."""
-    y: Tensor = _HardGate.apply(x)  # type: ignore[no-untyped-call]
-    return y
+    return bounded(x, 0.0, 1.0)

@@ -29,6 +29,7 @@ from edge_codec.nn.dwt_cal import SIZES, DwtCal
 from edge_codec.training.curves import load_model, volume_point
 from edge_codec.training.denormals import flushed_denormals
 from edge_codec.training.ema import AveragedWeights
+from edge_codec.training.gradient_guard import GradientGuard
 from edge_codec.training.pack import CineSequence, read_pack
 from edge_codec.training.rate_distortion import GroupLoss, GroupOffsets, group_loss
 from edge_codec.training.sequences import ClipOptions, ClipSource, batches
@@ -160,6 +161,7 @@ class Trainer:
             betas=BETAS,
             weight_decay=self.options.weight_decay,
         )
+        self.guard = GradientGuard()
         self.step = 0
         self.elapsed_s = 0.0
 
@@ -182,7 +184,12 @@ class Trainer:
         Returns
         -------
         GroupLoss
-            Without gradients. A loss that is not finite changes nothing.
+            Without gradients. A step that the guard leaves out changes nothing.
+
+        Raises
+        ------
+        TrainingError
+            If the guard has left out too many steps in a row.
         """
         frames, weights = frames.to(self.device), weights.to(self.device)
         rng = np.random.default_rng([self.options.seed, self.step, 1])
@@ -199,7 +206,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
-        if bool(torch.isfinite(norm)):
+        if self.guard.accepts(float(norm)):
             self.optimizer.step()
             self.averaged.update(self.model, self.step)
         self.step += 1
@@ -211,6 +218,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "averaged": self.averaged.values,
             "optimizer": self.optimizer.state_dict(),
+            "guard": self.guard.state(),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
         }
@@ -237,6 +245,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.averaged.load(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.guard.load(**state["guard"])
         except (OSError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
             raise SourceError(f"cannot resume from {path} ({error}); start without it") from error
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
@@ -284,6 +293,8 @@ def _row(trainer: Trainer, losses: list[GroupLoss]) -> dict[str, Any]:
         "key_bpp": float(torch.stack([loss.rate[:, 0].mean() for loss in losses]).mean()),
         "window_psnr": -10 * math.log10(max(error, 1e-12)),
         "lr": trainer.learning_rate(),
+        "gradient_norm": trainer.guard.usual(),
+        "skipped_steps": trainer.guard.skipped,
     }
 
 
@@ -313,6 +324,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--start", type=Path, help="averaged.pt of the stage before")
     parser.add_argument("--resume", action="store_true", help="continue OUT/checkpoint.pt if any")
     parser.add_argument("--size", choices=sorted(SIZES), help="instead of the configuration's")
+    parser.add_argument("--steps", type=int, help="end of the schedule, likewise")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--workers", type=int, default=0, help="threads that draw clips ahead")
     options = parser.parse_args(argv)
@@ -321,6 +333,10 @@ def main(argv: list[str] | None = None) -> None:
     config = read_config(options.config)
     if options.size:
         config = dataclasses.replace(config, size=options.size)
+    if options.steps:
+        config = dataclasses.replace(
+            config, train=dataclasses.replace(config.train, steps=options.steps)
+        )
     model = load_model(options.start) if options.start else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trainer = Trainer(config, options.out, model, device)

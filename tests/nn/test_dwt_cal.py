@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 from edge_codec.errors import SpecError  # noqa: E402
 from edge_codec.nn.cost import multiplications, parameters  # noqa: E402
-from edge_codec.nn.dwt_cal import SIZES, DwtCal, DwtCalConfig  # noqa: E402
+from edge_codec.nn.dwt_cal import FRAME_RANGE, SIZES, DwtCal, DwtCalConfig  # noqa: E402
+from edge_codec.nn.dwt_cal_parts import FEATURE_RANGE  # noqa: E402
 
 TINY = DwtCalConfig(
     features=8, side=4, analysis_depth=1, prior_depth=1, synthesis_depth=1, filter_width=4
@@ -102,6 +103,38 @@ def test_gradient_of_a_late_frame_reaches_the_key_frame(model: DwtCal) -> None:
     gradient = model.key.prior.step.table.grad
     assert gradient is not None
     assert bool(gradient.any())
+
+
+@torch.no_grad()
+def test_what_is_carried_on_is_bounded_whatever_the_weights(model: DwtCal) -> None:
+    for parameter in model.parameters():
+        parameter.copy_(torch.randn_like(parameter))
+    state = None
+    for frame in smooth_frames(4, 24, 40)[0]:
+        coded = model(40.0 * frame[None, None] - 20.0, state, torch.tensor([30.0]))
+        state = coded.state
+        for image in (coded.decoded, coded.prediction):
+            assert float(image.min()) >= FRAME_RANGE[0]
+            assert float(image.max()) <= FRAME_RANGE[1]
+        assert float(state.features.abs().max()) <= FEATURE_RANGE[1]
+    assert float(coded.decoded.max()) == FRAME_RANGE[1]
+    assert float(coded.state.features.max()) == FEATURE_RANGE[1]
+
+
+@pytest.mark.parametrize("quality", [10.0, 40.0])
+def test_gradient_does_not_grow_with_the_number_of_frames(model: DwtCal, quality: float) -> None:
+    """None passes through skipped latents and the encoder: it grew with each frame back."""
+    with torch.no_grad():
+        model.inter.analysis.leave.conv.weight.normal_()
+    frames = smooth_frames(1, 24, 40) + 0.02 * torch.randn(1, 17, 24, 40)
+    norms = []
+    for count in (5, 17):
+        model.zero_grad()
+        rollout = model.rollout(frames[:, :count], torch.full((1, count), quality))
+        (rollout.decoded[:, -1] - frames[:, count - 1]).square().mean().backward()
+        found = [p.grad.square().sum() for p in model.parameters() if p.grad is not None]
+        norms.append(float(torch.stack(found).sum().sqrt()))
+    assert norms[1] < 30 * norms[0]
 
 
 def test_sizes_that_are_no_multiples_are_refused(model: DwtCal) -> None:

@@ -10,6 +10,7 @@ from edge_codec.nn.laplace import (  # noqa: E402
     LARGEST_LOG_SCALE,
     SMALLEST_LOG_SCALE,
     choose_symbols,
+    clip_log_scale,
     code,
     code_noisily,
     laplace_bits,
@@ -36,15 +37,16 @@ def test_cost_with_noise_is_the_same_at_integers_and_rises_between(scale: float)
     assert float(bits.diff().max()) < 1.1 * 0.01 / scale / 0.693
 
 
-def test_mean_of_a_zero_symbol_feels_the_error() -> None:
-    value = torch.zeros(1, 1, 1, 1, requires_grad=True)
-    mean = torch.full((1, 1, 1, 1), 0.3, requires_grad=True)
-    coded = code(value, mean, torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), torch.tensor(1e6))
+def test_mean_feels_the_error_of_zero_symbols_and_the_value_that_of_others() -> None:
+    value = torch.tensor([[[[0.0, 3.4]]]], requires_grad=True)
+    mean = torch.full((1, 1, 1, 2), 0.3, requires_grad=True)
+    coded = code(value, mean, torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 2), torch.tensor(1e6))
+    assert coded.symbols.tolist() == [[[[0.0, 3.0]]]]
     coded.latents.square().sum().backward()
     assert value.grad is not None
     assert mean.grad is not None
-    assert float(mean.grad) == pytest.approx(0.6)  # decoded is the mean: 2 * 0.3
-    assert float(value.grad) == pytest.approx(0.6)
+    assert mean.grad.flatten().tolist() == pytest.approx([0.6, 0.0])  # decoded: the mean, 3.3
+    assert value.grad.flatten().tolist() == pytest.approx([0.0, 6.6])
 
 
 def test_noise_lets_weak_latents_learn() -> None:
@@ -97,6 +99,13 @@ def test_scales_are_those_of_the_table() -> None:
     scales = table_scale(log_scale)
     assert len(scales.unique()) == 64
     assert float((torch.log2(scales) - log_scale).abs().max()) < 0.1
+
+
+def test_clipped_scales_learn_to_come_back_and_no_further_out() -> None:
+    x = torch.tensor([-9.0, -9.0, 0.0, 9.0, 9.0], requires_grad=True)
+    clip_log_scale(x).backward(torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0]))
+    assert x.grad is not None
+    assert x.grad.tolist() == [0.0, -1.0, 1.0, 1.0, 0.0]
 
 
 def test_latents_come_back_from_symbols_and_gradients_pass() -> None:

@@ -86,3 +86,15 @@ def test_side_features_cover_odd_sizes() -> None:
     side = prior.code(torch.randn(2, 4, 2, 3), context, quality)
     assert torch.equal(side.symbols.detach(), side.symbols.detach().round())
     assert prior.features(side.latents, context, quality).shape == context.shape
+
+
+def test_second_half_sends_no_gradient_back_through_the_symbols(prior: LatentPrior) -> None:
+    latents, *known = inputs()
+    latents = (10.0 * latents).requires_grad_()
+    mask, _ = prior._checkerboard(latents)
+    coded = prior.code(latents, *known)
+    assert bool(torch.where(mask, coded.symbols, 0.0).any())
+    torch.where(mask, 0.0, coded.latents).sum().backward()
+    assert latents.grad is not None
+    assert bool(torch.where(mask, 0.0, latents.grad).any())
+    assert not bool(torch.where(mask, latents.grad, 0.0).any())

@@ -13,11 +13,12 @@ torch = pytest.importorskip("torch")
 yaml = pytest.importorskip("yaml")
 
 import edge_codec.training  # noqa: E402
-from edge_codec.errors import SourceError, SpecError  # noqa: E402
+from edge_codec.errors import SourceError, SpecError, TrainingError  # noqa: E402
 from edge_codec.nn.dwt_cal import DwtCal, DwtCalConfig, Rollout  # noqa: E402
 from edge_codec.nn.quality import trade_off  # noqa: E402
 from edge_codec.training import curves, stages  # noqa: E402
 from edge_codec.training.curves import load_model, volume_point  # noqa: E402
+from edge_codec.training.gradient_guard import MOST_IN_A_ROW  # noqa: E402
 from edge_codec.training.pack import CineSequence, sequences_of, write_pack  # noqa: E402
 from edge_codec.training.rate_distortion import GroupOffsets, group_loss  # noqa: E402
 from edge_codec.training.stages import StageConfig, Trainer, read_config, train  # noqa: E402
@@ -112,9 +113,29 @@ def test_step_with_an_infinite_gradient_changes_nothing(tmp_path: Path) -> None:
     trainer.train_step(torch.full((1, 2, 16, 16), torch.inf), torch.ones(1, 1, 16, 16))
     assert all(map(torch.equal, trainer.model.parameters(), before))
     assert trainer.step == 1
+    assert trainer.guard.skipped == 1
 
 
-@pytest.mark.parametrize("name", ["key", "groups", "rollout"])
+def test_guard_is_logged_saved_and_stops_the_training(
+    cine: list[CineSequence], tmp_path: Path
+) -> None:
+    short = config(steps=2, validate_every=9)
+    trainer = Trainer(short, tmp_path)
+    train(trainer, cine)
+    row = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert row["skipped_steps"] == 0
+    assert row["gradient_norm"] > 0
+    resumed = Trainer(short, tmp_path)
+    resumed.resume()
+    assert resumed.guard.state() == trainer.guard.state()
+    bad = torch.full((1, 1, 16, 16), torch.nan), torch.ones(1, 1, 16, 16)
+    for _ in range(MOST_IN_A_ROW - 1):
+        resumed.train_step(*bad)
+    with pytest.raises(TrainingError, match="gradients in a row"):
+        resumed.train_step(*bad)
+
+
+@pytest.mark.parametrize("name", ["key", "groups", "rollout", "long"])
 def test_shipped_configurations_are_read(name: str) -> None:
     found = read_config(CONFIGS / f"dwt_cal_{name}.yaml")
     assert found.size in stages.SIZES
@@ -148,7 +169,9 @@ def test_command_runs_a_stage_and_the_next(
     stages.main([*common, str(tmp_path / "one"), "--resume"])
     start = str(tmp_path / "one" / "averaged.pt")
     stages.main([*common, str(tmp_path / "two"), "--start", start])
-    assert (tmp_path / "two" / "checkpoint.pt").exists()
+    stages.main([*common, str(tmp_path / "two"), "--resume", "--steps", "2"])
+    state = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 2
 
 
 def test_offsets_repeat_and_stay_in_range() -> None:
