@@ -31,6 +31,7 @@ NATIVE = {
     "edge_codec.base._lookup": "edge_codec/base/_lookup.c",
     "edge_codec.base._tokens": "edge_codec/base/_tokens.c",
     "edge_codec.base.hybrid._hybrid": "edge_codec/base/hybrid/_hybrid.c",
+    "edge_codec.base.dwt_cal_vae._network": "edge_codec/base/dwt_cal_vae/_network.c",
     "edge_codec.runtime.native._int8": "runtime/native/_int8.c",
 }
 
@@ -45,7 +46,11 @@ MORE = {
         "-DEDGE_CODEC_AVX512",
     ),
 }
-WITH_MORE = ("edge_codec.residual._residual", "edge_codec.base.hybrid._hybrid")
+WITH_MORE = (
+    "edge_codec.residual._residual",
+    "edge_codec.base.hybrid._hybrid",
+    "edge_codec.base.dwt_cal_vae._network",
+)
 HAS_MORE = platform.machine() in ("x86_64", "AMD64")
 
 NO_COMPILER = """

@@ -26,7 +26,7 @@ class Manifest:
     version : str
         Version of the weights.
     n_codes : int
-        Size of the codebook.
+        Size of the codebook; 0 without one.
     license : str
         SPDX expression of the weights' licence.
     hashes : dict of str to str
@@ -35,7 +35,7 @@ class Manifest:
         Files that decoding depends on, in the order of the stream header's hashes.
     check : int
         CRC-32 of the frame that the decoder makes of tokens 0 to 1023 in 32 rows: any backend whose
-        arithmetic is right finds the same.
+        arithmetic is right finds the same. 0 for a model that no backend runs.
     """
 
     name: str
@@ -89,11 +89,11 @@ def load_manifest(model: ModelId, zoo: Path = ZOO) -> Manifest:
             name=str(fields["name"]),
             folder=folder,
             version=str(fields["version"]),
-            n_codes=int(fields["n_codes"]),
+            n_codes=int(fields.get("n_codes", 0)),
             license=str(fields["license"]),
             hashes={str(name): str(digest) for name, digest in fields["sha256"].items()},
             decoding=tuple(fields["decoding"]),
-            check=int(fields["check"]),
+            check=int(fields.get("check", 0)),
         )
         manifest.decoding_hashes()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

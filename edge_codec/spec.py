@@ -29,6 +29,7 @@ class ModelId(IntEnum):
     VQVAE = 1
     DWT_CAL = 2
     VIDEO = 3
+    DWT_CAL_VAE = 4
 
     @property
     def label(self) -> str:
@@ -198,7 +199,7 @@ class StreamSpec:
         and the phases up to the next one or the end: that of `group_order.coding_order`, or rising.
     model_data : bytes
         What the model `ModelId.VIDEO` needs to know of the stream: its codec and that codec's own
-        header, at most 4096 bytes.
+        header, 1 to 4096 bytes; empty for other models.
     """
 
     info: CineInfo
@@ -262,6 +263,11 @@ class StreamSpec:
         if self.model_hashes and self.model in (ModelId.DWT_CAL, ModelId.VIDEO):
             raise SpecError(
                 f"model {self.model.name} depends on no files; leave model_hashes empty"
+            )
+        if self.model is ModelId.VIDEO and not self.model_data:
+            raise SpecError(
+                "model VIDEO needs model_data, its format and parameter sets; "
+                "edge_codec.base.video.model.VideoModel.model_data gives them"
             )
         if len(self.model_data) > (MAX_MODEL_DATA if self.model is ModelId.VIDEO else 0):
             raise SpecError(

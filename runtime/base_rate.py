@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 
 from edge_codec.errors import SpecError
@@ -41,8 +42,9 @@ class BaseRate:
             raise SpecError(
                 f"quality is {quality!r}; use an integer of 0 to {MAX_QUALITY}, the best"
             )
-        if self.bits_per_frame is not None and not 8 <= self.bits_per_frame < math.inf:
-            raise SpecError(f"bits per frame is {self.bits_per_frame}; use 8 or more")
+        bits = self.bits_per_frame
+        if bits is not None and not (is_number(bits) and 8 <= bits < math.inf):
+            raise SpecError(f"bits per frame is {bits!r}; use a number of 8 or more")
 
     def check(self, model: ModelId) -> None:
         """Refuse a model that does not leave the choice that was made.
@@ -64,6 +66,11 @@ USUAL = BaseRate()
 """Of the quality that a model takes where none is chosen."""
 
 
+def is_number(value: object) -> bool:
+    """Whether a value that a caller chose is a real number, as which text and bool do not count."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_rated(model: ModelId) -> None:
     """Refuse a model whose base layer has one quality only, or that has none.
 
@@ -72,7 +79,7 @@ def check_rated(model: ModelId) -> None:
     SpecError
         If it is such a model.
     """
-    if model not in (ModelId.DWT_CAL, ModelId.VIDEO):
+    if model not in (ModelId.DWT_CAL, ModelId.VIDEO, ModelId.DWT_CAL_VAE):
         raise SpecError(
             f"model '{model.label}' has no choice of quality; use model dwt-cal or video for it"
         )

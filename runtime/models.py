@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from edge_codec.base.layer import BaseModel
 from edge_codec.base.lookup import CodebookLookup
 from edge_codec.base.token_model import load_token_model
 from edge_codec.base.tokens import TokenCoder
+from edge_codec.base.video.encoders import DEFAULT_ENCODER
 from edge_codec.base.vqvae import STRIDE, VqvaeModel
 from edge_codec.errors import EngineError
 from edge_codec.manifest import load_manifest
@@ -20,7 +21,11 @@ from edge_codec.runtime.pick import load_engine
 from edge_codec.spec import Effort, ModelId, StreamSpec
 
 if TYPE_CHECKING:
+    from edge_codec.base.dwt_cal_vae.networks import Networks
+    from edge_codec.base.hybrid.rate_control import RateReport
     from edge_codec.base.video.model import VideoModel
+
+WITH_WEIGHTS = (ModelId.VQVAE, ModelId.DWT_CAL_VAE)
 
 
 def load_model(
@@ -31,6 +36,7 @@ def load_model(
     decode_only: bool = False,
     rate: BaseRate = USUAL,
     effort: Effort = Effort.DEFAULT,
+    video_encoder: str = DEFAULT_ENCODER,
 ) -> BaseModel | None:
     """Load the model of a stream; the zoo's files are checked against their hashes.
 
@@ -45,7 +51,9 @@ def load_model(
     rate : BaseRate
         What an encoder aims at.
     effort : Effort
-        How long the encoder of `DWT_CAL` looks for a small coding of a frame.
+        How long the encoder of `DWT_CAL` or `VIDEO` looks for a small coding of a frame.
+    video_encoder : str
+        Which encoder `VIDEO` takes, of `edge_codec.base.video.encoders.ENCODERS`.
 
     Raises
     ------
@@ -57,14 +65,17 @@ def load_model(
     if model is ModelId.DWT_CAL:
         return _load_hybrid(rate, effort)
     if model is ModelId.VIDEO:
-        return _load_video(rate)
+        return _load_video(rate, video_encoder, effort)
+    if model is ModelId.DWT_CAL_VAE:
+        return _load_vae(rate, decode_only)
     return _load_vqvae(backend, threads, decode_only)
 
 
 def is_shared(model: ModelId) -> bool:
     """Whether one loaded model may code several streams, one frame at a time.
 
-    Networks are large and remember nothing; the others are small, and know what a stream took.
+    Networks are large and remember nothing; the others are small, or share their networks, and
+    know what was asked of a stream.
     """
     return model in (ModelId.NONE, ModelId.VQVAE)
 
@@ -76,30 +87,56 @@ def _load_hybrid(rate: BaseRate, effort: Effort) -> BaseModel:
     return HybridModel(HybridSettings(quality, rate.bits_per_frame, effort=effort))
 
 
-def _load_video(rate: BaseRate) -> VideoModel:
+def _load_video(rate: BaseRate, encoder: str, effort: Effort) -> VideoModel:
     from edge_codec.base.video.model import VideoModel
 
-    return VideoModel(quality=DEFAULT_QUALITY if rate.quality is None else rate.quality)
+    quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
+    return VideoModel(encoder, quality, effort)
 
 
-def with_model_data(spec: StreamSpec, rate: BaseRate) -> StreamSpec:
-    """Return a stream's description with what its model says of itself in the header.
+def _load_vae(rate: BaseRate, decode_only: bool) -> BaseModel:
+    from edge_codec.base.dwt_cal_vae.model import VaeModel
+
+    quality = DEFAULT_QUALITY if rate.quality is None else rate.quality
+    return VaeModel(_vae_networks(decode_only), quality)
+
+
+@lru_cache(maxsize=2)
+def _vae_networks(decode_only: bool) -> Networks:
+    """Return networks that any number of streams may use at a time."""
+    from edge_codec.base.dwt_cal_vae.networks import load_networks
+
+    manifest = load_manifest(ModelId.DWT_CAL_VAE)
+    decoder = manifest.read("decoder.npz")
+    return load_networks(decoder, None if decode_only else manifest.read("encoder.npz"))
+
+
+def make_model_data(
+    model: ModelId,
+    frame_shape: tuple[int, int],
+    rate: BaseRate,
+    effort: Effort,
+    video_encoder: str = DEFAULT_ENCODER,
+) -> bytes:
+    """Return what a model says of itself in the header of a stream; nothing, but for `VIDEO`.
 
     Parameters
     ----------
-    spec : StreamSpec
-        The description without it.
-    rate : BaseRate
-        What the encoder of the stream will aim at.
+    model : ModelId
+        Which one.
+    frame_shape : (int, int)
+        Rows and columns of the stream's frames.
+    rate, effort, video_encoder
+        As `load_model` will be told for the encoder of the stream.
 
     Raises
     ------
     EngineError
         If the model's package is not there, or refuses the frame size.
     """
-    if spec.model is not ModelId.VIDEO:
-        return spec
-    return replace(spec, model_data=_load_video(rate).model_data(spec))
+    if model is not ModelId.VIDEO:
+        return b""
+    return _load_video(rate, video_encoder, effort).model_data(frame_shape)
 
 
 def _load_vqvae(backend: str, threads: int | None, decode_only: bool) -> VqvaeModel:
@@ -123,6 +160,15 @@ def _load_vqvae(backend: str, threads: int | None, decode_only: bool) -> VqvaeMo
     return VqvaeModel(decoder, tokens, encoder, lookup, frames.coder)
 
 
+def rate_report(model: BaseModel | None) -> RateReport | None:
+    """Return what became of the bits of a model's frames; None for models that do not count."""
+    if model is None:
+        return None
+    from edge_codec.base.hybrid.model import HybridModel
+
+    return model.report if isinstance(model, HybridModel) else None
+
+
 def warm_up(model: BaseModel | None, spec: StreamSpec) -> None:
     """Run networks once at the stream's frame size, so that the first frame is not late."""
     if not isinstance(model, VqvaeModel):
@@ -141,7 +187,7 @@ def decoding_hashes(model: ModelId) -> tuple[bytes, ...]:
     EngineError
         If the zoo lacks the model's manifest.
     """
-    return load_manifest(model).decoding_hashes() if model is ModelId.VQVAE else ()
+    return load_manifest(model).decoding_hashes() if model in WITH_WEIGHTS else ()
 
 
 def check_hashes(spec: StreamSpec) -> None:
@@ -152,7 +198,7 @@ def check_hashes(spec: StreamSpec) -> None:
     EngineError
         If a hash in the stream's header is not the zoo's.
     """
-    if spec.model is not ModelId.VQVAE:
+    if spec.model not in WITH_WEIGHTS:
         return
     manifest = load_manifest(spec.model)
     if spec.model_hashes != manifest.decoding_hashes():

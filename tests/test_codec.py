@@ -228,7 +228,9 @@ class TestBrokenOnPurpose:
 
 
 @pytest.mark.parametrize("effort", list(Effort))
-@pytest.mark.parametrize("model", [ModelId.NONE, ModelId.VQVAE, ModelId.DWT_CAL])
+@pytest.mark.parametrize(
+    "model", [ModelId.NONE, ModelId.VQVAE, ModelId.DWT_CAL, ModelId.DWT_CAL_VAE]
+)
 def test_a_restarted_encoder_makes_what_a_new_one_would(effort, model, vqvae):
     frames = beating(np.random.default_rng(5), 6, 40, 33)
     spec = spec_for(frames, effort=effort, model=model)

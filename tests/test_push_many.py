@@ -43,6 +43,7 @@ OPTIONS = {
     "bounded": {"max_error": 2},
     "dwt-cal": {"model": ModelId.DWT_CAL, "max_error": None},
     "bounded on dwt-cal": {"model": ModelId.DWT_CAL, "max_error": 2},
+    "bounded on dwt-cal-vae": {"model": ModelId.DWT_CAL_VAE, "max_error": 2},
 }
 
 

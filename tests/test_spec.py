@@ -29,7 +29,7 @@ def test_archive_of_the_hybrid() -> None:
         (LIVE, {}, "number of phases"),
         (INFO, {"key_interval": 65}, "at most 64"),
         (INFO, {"model": ModelId.VQVAE}, "VQVAE has no archive order"),
-        (INFO, {"model": ModelId.VIDEO}, "VIDEO has no archive order"),
+        (INFO, {"model": ModelId.VIDEO, "model_data": b"\0"}, "VIDEO has no archive order"),
         (INFO, {"model": ModelId.NONE, "max_error": 0}, "NONE has no archive order"),
     ],
 )
@@ -49,3 +49,5 @@ def test_data_of_a_model_is_that_of_a_video_codec() -> None:
     for model, size in ((ModelId.VIDEO, 4097), (ModelId.DWT_CAL, 1), (ModelId.VQVAE, 1)):
         with pytest.raises(SpecError, match="model_data has"):
             hybrid(model=model, model_data=bytes(size))
+    with pytest.raises(SpecError, match="VIDEO needs model_data"):
+        hybrid(model=ModelId.VIDEO)

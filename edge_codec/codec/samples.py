@@ -23,7 +23,13 @@ RESIDUAL_CHECK = struct.Struct("<I")
 # Voxels of all slices that are in work at once; each takes up to some 200 bytes of state, and each
 # row and column as much as so many voxels more: measured on frames of 8x8.
 MAX_OPEN_VOXELS = 1 << 24
-SIDE_COSTS = {ModelId.NONE: 32, ModelId.VQVAE: 32, ModelId.DWT_CAL: 64, ModelId.VIDEO: 160}
+SIDE_COSTS = {
+    ModelId.NONE: 32,
+    ModelId.VQVAE: 32,
+    ModelId.DWT_CAL: 64,
+    ModelId.VIDEO: 160,
+    ModelId.DWT_CAL_VAE: 64,
+}
 
 
 def frame_check(samples: NDArray[np.uint32]) -> int:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from edge_codec.runtime.base_rate import BaseRate
     from edge_codec.spec import ModelId
 
-MODELS = "none|vqvae|dwt-cal|video"
+MODELS = "none|vqvae|dwt-cal|video|dwt-cal-vae"
 
 
 def positive(text: str) -> int:
@@ -30,7 +30,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExcl
     aim = parser.add_mutually_exclusive_group()
     aim.add_argument(
         "--quality", type=int, metavar="Q",
-        help="of the base layer of dwt-cal and video, 0 to 63, the best",
+        help="of the base layer of dwt-cal, dwt-cal-vae and video, 0 to 63, the best",
     )  # fmt: skip
     aim.add_argument(
         "--bits-per-frame", type=float, metavar="N",

@@ -84,6 +84,10 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
                 "quality": 33,
             },
         ),
+        "dwt_cal_vae": (
+            edge_codec.Cine.from_array(heart),
+            {"model": "dwt-cal-vae", "max_error": None},
+        ),
         "dwt_cal_lossless": (edge_codec.Cine.from_array(heart), {"model": "dwt-cal"}),
         "dwt_cal_fallback": (
             edge_codec.Cine.from_array(noise_and_texture(rng)),
