@@ -1,10 +1,11 @@
 """Between the order of a file's frames and the order in which their slices are coded.
 
-A file has all slices of phase 0, then of phase 1, and so on. So has a stream, but an archive codes
-the phases of a group as a hierarchy: 0, 8, 4, 2, 1, 3, 6, 5, 7, 16, ... of 32. Whoever writes one
-keeps frames until their turn comes, up to seven of each slice, or the group where its key frame is
-filtered with others; whoever reads one decodes ahead as far as a frame demands, and keeps what
-comes too early, about a frame for each halving of eight.
+A file has all slices of phase 0, then of phase 1, and so on. They are coded so, too (and written
+group by group where base layers have a price, see `base_choice`), but an archive codes the phases
+of a group as a hierarchy: 0, 8, 4, 2, 1, 3, 6, 5, 7, 16, ... of 32. Whoever writes one keeps frames
+until their turn comes, up to seven of each slice, or the group where its key frame is filtered with
+others; whoever reads one decodes ahead as far as a frame demands, and keeps what comes too early,
+about a frame for each halving of eight.
 """
 
 from __future__ import annotations

@@ -21,10 +21,17 @@ from edge_codec.engine import Mapper
 from edge_codec.errors import BitstreamError, FrameError, SourceError, SpecError
 from edge_codec.io import FrameSink, FrameSource, open_sink, open_source
 from edge_codec.io.atomic import atomic_file
+from edge_codec.runtime.base_choice import FileEncoder
 from edge_codec.runtime.base_rate import BaseRate
 from edge_codec.runtime.coding_order import Ahead, FrameAhead, in_coding_order, looking_ahead
 from edge_codec.runtime.memory_sink import MemorySink
-from edge_codec.runtime.models import check_hashes, load_model, warm_up, with_model_data
+from edge_codec.runtime.models import (
+    check_hashes,
+    load_model,
+    make_model_data,
+    rate_report,
+    warm_up,
+)
 from edge_codec.runtime.options import (
     CompressOptions,
     DecompressOptions,
@@ -60,7 +67,7 @@ def encode_stream(
     if options.psnr_db is not None:
         quality = _quality_for(options, options.psnr_db, source, spec, mapper, progress)
         rate = BaseRate(quality)
-    spec = with_model_data(spec, rate)
+        spec = _of_rate(spec, rate, options)
     report = TransferReport(spec, quality=quality)
     model = load_model(
         spec.model,
@@ -68,11 +75,12 @@ def encode_stream(
         threads=options.threads,
         rate=rate,
         effort=spec.effort,
+        video_encoder=options.chosen_video_encoder,
     )
     warm_up(model, spec)
     error = BaseError()
     watch = error.add if spec.max_error is None else None
-    encoder = Encoder(spec, model, mapper, watch=watch)
+    encoder = FileEncoder(spec, model, mapper, options.base_cost_limit, watch)
     writer = StreamWriter(file, spec)
     total = _count(spec)
     for frame in progress(_frames(source, spec, options), total, "compress"):
@@ -80,17 +88,18 @@ def encode_stream(
         if frame.metadata:
             metadata = pack_metadata(frame.metadata, spec.info.source.data)
         start = time.perf_counter()
-        packet = encoder.push(frame.samples, frame.slice_index, metadata, ahead=frame.ahead)
+        packets = encoder.push(frame, metadata)
         report.frame_ms.append(1e3 * (time.perf_counter() - start))
-        if packet.phase_index != frame.phase_index:
-            raise FrameError(f"source gave phase {frame.phase_index} for {packet.phase_index}")
-        writer.write(packet)
+        for packet in packets:
+            writer.write(packet)
         report.frames += 1
     if report.frames != total:
         raise FrameError(f"source gave {report.frames} frames, its header says {total}")
     writer.close()
     report.stream_bytes = writer.offset
     report.base_psnr_db = error.psnr_db(spec.high)
+    report.rate = rate_report(model)
+    report.groups_without_base = encoder.groups_without_base
     return report
 
 
@@ -112,15 +121,22 @@ def _quality_for(
     """Code the source until the least quality is found that reaches a PSNR."""
 
     def measure(quality: int) -> float | None:
-        error, rate = BaseError(), BaseRate(quality)
-        model = load_model(spec.model, rate=rate, effort=spec.effort)
-        encoder = Encoder(with_model_data(spec, rate), model, mapper, watch=error.add)
+        error, rate, video_encoder = BaseError(), BaseRate(quality), options.chosen_video_encoder
+        model = load_model(spec.model, rate=rate, effort=spec.effort, video_encoder=video_encoder)
+        encoder = Encoder(_of_rate(spec, rate, options), model, mapper, watch=error.add)
         frames = _frames(source, spec, options)
         for frame in progress(frames, _count(spec), f"try quality {quality}"):
             encoder.push(frame.samples, frame.slice_index, ahead=frame.ahead)
         return error.psnr_db(spec.high)
 
     return find_quality(measure, psnr_db)
+
+
+def _of_rate(spec: StreamSpec, rate: BaseRate, options: CompressOptions) -> StreamSpec:
+    """Describe the stream as an encoder of another rate makes it."""
+    encoder, shape = options.chosen_video_encoder, spec.info.frame_shape
+    model_data = make_model_data(spec.model, shape, rate, spec.effort, encoder)
+    return replace(spec, model_data=model_data)
 
 
 def decode_stream(
@@ -140,16 +156,17 @@ def decode_stream(
     decoder = Decoder(spec, model, options.preview, band_mapper(options.threads))
     report = TransferReport(spec, stream_bytes=file.seek(0, io.SEEK_END))
     sink = open_target(_of_base(spec) if options.preview else spec)
+    lost = _placeholder(spec) if options.recover else None
 
     def read(slice_index: int, phase_index: int) -> tuple[NDArray[Any], bytes]:
         place = (slice_index, phase_index)
         try:
             return _read(reader, decoder, place, report)
         except (BitstreamError, FrameError) as error:
-            if not options.recover:
+            if lost is None:
                 raise
             report.lose(place, error)
-            return np.full(spec.info.frame_shape, spec.low, coded_dtype(spec)), b""
+            return lost, b""
 
     frames = Ahead(spec, read)
     try:
@@ -164,6 +181,13 @@ def decode_stream(
         raise
     report.damage[:0] = [f"byte {found.offset}: {found.what}" for found in reader.damage]
     return report
+
+
+def _placeholder(spec: StreamSpec) -> NDArray[Any]:
+    """Return the frame that stands for every lost one, as many may wait for their turn."""
+    frame = np.full(spec.info.frame_shape, spec.low, coded_dtype(spec))
+    frame.flags.writeable = False
+    return frame
 
 
 def _with_phases(reader: StreamReader) -> StreamSpec:
@@ -271,6 +295,8 @@ def compress(
     psnr_db: float | None = None,
     archive: bool = False,
     look_ahead: int | None = None,
+    video_encoder: str | None = None,
+    base_cost_percent: float | None = None,
 ) -> bytes:
     """Compress a cine in memory.
 
@@ -278,7 +304,7 @@ def compress(
     ----------
     cine : Cine
         The voxels and their geometry.
-    model : {'none', 'vqvae', 'dwt-cal', 'video'}
+    model : {'none', 'vqvae', 'dwt-cal', 'video', 'dwt-cal-vae'}
         Model of the base layer.
     max_error : int or None
         Bound in stored units, 0 for lossless, None for the base layer alone.
@@ -288,7 +314,7 @@ def compress(
     effort : {'fast', 'default', 'best'}
         How hard to work: more is smaller and slower.
     quality : int, optional
-        Of the base layer of 'dwt-cal' and 'video', 0 to 63, the best.
+        Of the base layer of 'dwt-cal', 'dwt-cal-vae' and 'video', 0 to 63, the best.
     bits_per_frame : float, optional
         Bits that a frame of that base layer may take on average, instead of a quality.
     psnr_db : float, optional
@@ -297,8 +323,14 @@ def compress(
     archive : bool
         Code the heart cycle of 'dwt-cal' as a hierarchy, which is smaller, and cannot be live.
     look_ahead : int, optional
-        Phases that a key frame of 'dwt-cal' is filtered with before it is coded: 6 without it, 0
+        Phases that a key frame of 'dwt-cal' is filtered with before it is coded: 16 without it, 0
         for none, as live streams do.
+    video_encoder : {'x265', 'x265-main10', 'svt-av1', 'nvenc'}, optional
+        Encoder of 'video', x265 without it.
+    base_cost_percent : float, optional
+        How many percent more bytes a group of frames may take with its base layer than with the
+        residual layer alone; one that would take more has none. Not with bits per frame. Without
+        it 5 of 'dwt-cal' where no quality is chosen, else any.
 
     Raises
     ------
@@ -315,13 +347,15 @@ def compress(
         psnr_db=psnr_db,
         archive=archive,
         look_ahead=look_ahead,
+        video_encoder=video_encoder,
+        base_cost_percent=base_cost_percent,
     )
     encode_stream(cine, file, options)
     return file.getvalue()
 
 
 def decompress(data: bytes, *, preview: bool = False) -> Cine:
-    """Return the cine of a whole stream in memory; `preview` decodes the base layer only."""
+    """Return the cine of a whole stream in memory; `preview` decodes base layers where possible."""
     sink = MemorySink()
     report = decode_stream(io.BytesIO(data), lambda _: sink, DecompressOptions(preview=preview))
     return sink.cine(report.spec.info)

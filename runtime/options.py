@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from edge_codec.base.video.encoders import DEFAULT_ENCODER, ENCODERS
 from edge_codec.errors import SpecError
-from edge_codec.runtime.base_rate import USUAL, BaseRate, check_rated
+from edge_codec.runtime.base_rate import USUAL, BaseRate, check_rated, is_number
+from edge_codec.runtime.networks import check_backend
 from edge_codec.spec import Effort, ModelId, StreamSpec
 
-USUAL_LOOK_AHEAD = 6
+if TYPE_CHECKING:
+    from edge_codec.base.hybrid.rate_control import RateReport
+
+USUAL_BASE_COST_PERCENT = 5.0
+USUAL_LOOK_AHEAD = 16
 MAX_LOOK_AHEAD = 16
 
 
@@ -32,8 +39,11 @@ class CompressOptions:
     snr_loss_percent : float, optional
         Loss of signal-to-noise ratio to allow, above 0 and up to 50: takes the place of
         `max_error`, which is then derived from the noise of the exam (`edge_codec.noise`).
-    backend, threads
-        See `edge_codec.runtime.pick.load_engine`.
+    backend
+        What runs the model's networks, see `edge_codec.runtime.pick.load_engine`; 'auto' for a
+        model without any.
+    threads
+        Most threads that work on a frame; None for one on each core.
     series : str, optional
         DICOM SeriesInstanceUID, where a folder holds several.
     force : bool
@@ -46,8 +56,14 @@ class CompressOptions:
     archive : bool
         Code each heart cycle as a hierarchy: smaller, and its frames depend on later ones.
     look_ahead : int, optional
-        Phases that each key frame of `DWT_CAL` is filtered with before it is coded, up to
-        `MAX_LOOK_AHEAD`; 0 does without, as live streams do. Without it `USUAL_LOOK_AHEAD`.
+        Phases of its group that each key frame of `DWT_CAL` is filtered with before it is coded,
+        up to `MAX_LOOK_AHEAD`; 0 does without, as live streams do. Without it `USUAL_LOOK_AHEAD`.
+    video_encoder : str, optional
+        Encoder of model `VIDEO`, of `edge_codec.base.video.encoders.ENCODERS`.
+    base_cost_percent : float, optional
+        How many percent more bytes a group of frames may take with its base layer than with the
+        residual layer alone; a group that takes more loses its base layer. Not with bits per
+        frame. Without it `USUAL_BASE_COST_PERCENT` of `DWT_CAL` where no rate is chosen, else any.
 
     Raises
     ------
@@ -68,10 +84,13 @@ class CompressOptions:
     psnr_db: float | None = None
     archive: bool = False
     look_ahead: int | None = None
+    video_encoder: str | None = None
+    base_cost_percent: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense together."""
         self.rate.check(self.model)
+        check_backend(self.backend, self.model)
         if self.archive and self.model is not ModelId.DWT_CAL:
             raise SpecError(
                 f"model '{self.model.label}' has no archive order; use model dwt-cal for it"
@@ -80,6 +99,23 @@ class CompressOptions:
             self._check_look_ahead(self.look_ahead)
         if self.psnr_db is not None:
             self._check_target(self.psnr_db)
+        if self.video_encoder is not None:
+            self._check_encoder(self.video_encoder)
+        if self.base_cost_percent is not None:
+            self._check_base_cost(self.base_cost_percent)
+
+    @property
+    def base_cost_limit(self) -> float | None:
+        """Percent that the base layer of a group may cost; None: whatever it does."""
+        if self.base_cost_percent is not None:
+            return self.base_cost_percent
+        usual = self.model is ModelId.DWT_CAL and self.rate == USUAL and self.max_error is not None
+        return USUAL_BASE_COST_PERCENT if usual else None
+
+    @property
+    def chosen_video_encoder(self) -> str:
+        """Name of the encoder of model `VIDEO`."""
+        return self.video_encoder or DEFAULT_ENCODER
 
     @property
     def key_look_ahead(self) -> int:
@@ -96,17 +132,41 @@ class CompressOptions:
         if type(look_ahead) is not int or not 0 <= look_ahead <= MAX_LOOK_AHEAD:
             raise SpecError(f"look_ahead is {look_ahead!r}; use 0 to {MAX_LOOK_AHEAD} phases")
 
+    def _check_base_cost(self, percent: float) -> None:
+        if self.model is ModelId.NONE or self.max_error is None:
+            raise SpecError(
+                "base_cost is for a base layer below a residual layer: choose a model, and "
+                "lossless or a bound (--lossless, --max-error or --snr-loss)"
+            )
+        if self.rate.bits_per_frame is not None:
+            raise SpecError(
+                "base_cost would leave out frames of a base layer that keeps to bits per frame; "
+                "give one of the two, or base_cost and a quality"
+            )
+        if not (is_number(percent) and 0 <= percent < math.inf):
+            raise SpecError(f"base_cost is {percent!r} %; use a number of 0 or more")
+
+    def _check_encoder(self, name: str) -> None:
+        if self.model is not ModelId.VIDEO:
+            raise SpecError(f"model '{self.model.label}' takes no video encoder; use model video")
+        if name not in ENCODERS:
+            raise SpecError(f"video encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}")
+
     def _check_target(self, psnr_db: float) -> None:
         check_rated(self.model)
         if self.rate != USUAL:
-            raise SpecError("a target PSNR sets the quality itself; give no other rate with it")
+            raise SpecError(
+                "a target PSNR (psnr_db) sets the quality itself; give neither quality nor bits "
+                "per frame with it"
+            )
         if self.max_error is not None or self.snr_loss_percent is not None:
             raise SpecError(
-                "a target PSNR is for a base layer alone; leave out lossless, max_error and "
-                "snr_loss, or the target"
+                "a target PSNR (psnr_db) is for a base layer alone; set max_error to None and no "
+                "loss of SNR (on the command line: no --lossless, --max-error, --snr-loss), or "
+                "leave out the target"
             )
-        if not 0 < psnr_db < math.inf:
-            raise SpecError(f"a target PSNR of {psnr_db} dB; use a positive number")
+        if not (is_number(psnr_db) and 0 < psnr_db < math.inf):
+            raise SpecError(f"psnr_db is {psnr_db!r}; use a positive number of dB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +176,14 @@ class DecompressOptions:
     Attributes
     ----------
     preview : bool
-        Decode the base layer only.
+        Decode the base layer only; frames that have none are decoded whole.
     recover : bool
         Decode what a damaged stream still holds; missing frames become its lowest value.
-    backend, threads
-        See `edge_codec.runtime.pick.load_engine`.
+    backend
+        What runs networks, see `edge_codec.runtime.pick.load_engine`; a stream of a model without
+        any needs none.
+    threads
+        Most threads that work on a frame; None for one on each core.
     force : bool
         Overwrite the target.
     """
@@ -155,6 +218,11 @@ class TransferReport:
         nothing else is promised.
     quality : int, optional
         Quality that was chosen for a target PSNR.
+    rate : RateReport, optional
+        What the base layer of `DWT_CAL` took: mean and largest bits of a frame, and after how many
+        frames more waited than the buffer of `bits_per_frame` holds.
+    groups_without_base : int
+        Groups of frames whose base layer would have cost too much.
     """
 
     spec: StreamSpec
@@ -165,6 +233,8 @@ class TransferReport:
     damage: list[str] = field(default_factory=list)
     base_psnr_db: float | None = None
     quality: int | None = None
+    rate: RateReport | None = None
+    groups_without_base: int = 0
 
     def lose(self, place: tuple[int, int], error: Exception) -> None:
         """Note that a frame is lost, and why."""

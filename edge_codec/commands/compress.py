@@ -28,6 +28,23 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", type=Path, help=".nii, .nii.gz, .npy, .dcm or a DICOM folder")
     parser.add_argument("target", type=Path, help="the stream to write, .ecd")
+    _add_promise(parser)
+    aim = add_model_options(parser)
+    aim.add_argument(
+        "--psnr",
+        type=float,
+        metavar="DB",
+        help="instead of a quality: the least one whose base layer has this PSNR over the whole "
+        "exam, peak its maximum; for a base layer alone",
+    )
+    _add_coding(parser)
+    parser.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
+    add_run_options(parser)
+    add_output_options(parser)
+
+
+def _add_promise(parser: argparse.ArgumentParser) -> None:
+    """Declare what the stream may promise."""
     promise = parser.add_mutually_exclusive_group()
     promise.add_argument(
         "--lossless",
@@ -47,14 +64,10 @@ def register(parser: argparse.ArgumentParser) -> None:
         help="like --max-error, with the N that costs at most P percent of the signal-to-noise "
         "ratio, for example --snr-loss 5; the noise is estimated from the source",
     )
-    aim = add_model_options(parser)
-    aim.add_argument(
-        "--psnr",
-        type=float,
-        metavar="DB",
-        help="instead of a quality: the least one whose base layer has this PSNR over the whole "
-        "exam, peak its maximum; for a base layer alone",
-    )
+
+
+def _add_coding(parser: argparse.ArgumentParser) -> None:
+    """Declare how frames are coded."""
     parser.add_argument(
         "--archive",
         action="store_true",
@@ -64,8 +77,22 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--look-ahead",
         type=int,
         metavar="N",
-        help="phases that a key frame of dwt-cal is filtered with before it is coded, 6 without "
+        help="phases that a key frame of dwt-cal is filtered with before it is coded, 16 without "
         "the option; 0: as live streams, without a delay",
+    )
+    parser.add_argument(
+        "--base-cost",
+        type=float,
+        metavar="PERCENT",
+        help="with a model, lossless or to a bound: how many percent more bytes a group of frames "
+        "may take for its base layer; one that would take more has none, and its preview is the "
+        "frame itself (without the option: 5 for dwt-cal where no quality is chosen, else any)",
+    )
+    parser.add_argument(
+        "--video-encoder",
+        metavar="x265|x265-main10|svt-av1|nvenc",
+        help="which standard encoder --model video takes: x265 without the option; svt-av1 for "
+        "browsers, x265-main10 for players that decode on a chip",
     )
     parser.add_argument(
         "--effort",
@@ -80,18 +107,18 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="phases between key frames: 32, and in an archive the whole cycle, up to 64",
     )
-    parser.add_argument("--series", metavar="UID", help="which series of a DICOM folder")
-    add_run_options(parser)
-    add_output_options(parser)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Declare what compress and decompress share."""
     parser.add_argument(
         "--backend", default="auto", metavar="NAME",
-        help="auto, openvino, onnxruntime, triton, tensorrt, ort-cuda or ort-tensorrt",
+        help="what runs the networks of vqvae: auto, openvino, onnxruntime, triton, tensorrt, "
+        "ort-cuda or ort-tensorrt",
     )  # fmt: skip
-    parser.add_argument("--threads", type=positive, metavar="N", help="threads for one frame")
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="threads for one frame, at most"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite the target")
 
 
@@ -118,6 +145,8 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
             psnr_db=options.psnr,
             archive=options.archive,
             look_ahead=options.look_ahead,
+            video_encoder=options.video_encoder,
+            base_cost_percent=options.base_cost,
         ),
         progress(options, console),
     )
@@ -128,6 +157,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "promise": promise_text(spec),
         **_noise_fields(spec),
         **_base_fields(report),
+        **_rate_fields(report, options.bits_per_frame),
         "effort": spec.effort.name.lower(),
         "stream_bytes": report.stream_bytes,
         "bits_per_voxel": report.bits_per_voxel,
@@ -155,6 +185,8 @@ def _base_fields(report: TransferReport) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if report.spec.model:
         fields = {"model": report.spec.model.label, "order": order_text(report.spec)}
+    if report.groups_without_base:
+        fields["groups_without_base_layer"] = report.groups_without_base
     if report.quality is not None:
         fields["quality"] = report.quality
     found = report.base_psnr_db
@@ -162,6 +194,19 @@ def _base_fields(report: TransferReport) -> dict[str, Any]:
         shown = found if math.isfinite(found) else "infinite: every voxel is right"
         fields["psnr_db_of_the_whole_exam_peak_its_maximum"] = shown
     return fields
+
+
+def _rate_fields(report: TransferReport, bits_per_frame: float | None) -> dict[str, Any]:
+    """Return what became of the bits per frame that were asked for."""
+    rate = report.rate
+    if rate is None or bits_per_frame is None:
+        return {}
+    return {
+        "bits_per_frame_asked_for": bits_per_frame,
+        "bits_per_frame_mean": rate.mean,
+        "bits_per_frame_largest": rate.largest,
+        "frames_over_the_buffer": rate.overflows,
+    }
 
 
 def order_text(spec: StreamSpec) -> str:

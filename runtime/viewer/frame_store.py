@@ -47,7 +47,7 @@ class Layer(Enum):
     """What of a frame to decode."""
 
     WHOLE = "whole"  # all layers of the stream
-    BASE = "base"  # the model's base layer alone
+    BASE = "base"  # the model's base layer alone; all layers of a frame that has none
 
 
 class ByteCache:

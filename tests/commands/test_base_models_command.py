@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_codec.bitstream.container import StreamReader
+from edge_codec.bitstream.header import pack_header
 from edge_codec.cli import Console, main
 from edge_codec.exit_status import ExitStatus
 from edge_codec.io import open_source
@@ -83,6 +87,7 @@ def test_a_base_layer_alone(heart, tmp_path, options):
 @pytest.mark.parametrize("bound", [0, 3])
 def test_promises_hold_over_every_base_layer(heart, tmp_path, options, bound):
     promise = ["--max-error", bound] if bound else ["--lossless"]
+    promise += ["--base-cost", 100]
     report, info, back = coded(heart, tmp_path, *options, *promise)
     error = np.abs(back.astype(int) - voxels(heart))
     assert error.max() == bound
@@ -111,14 +116,62 @@ def test_quality_is_size_and_distance(heart, tmp_path, archive):
         assert list(column) == sorted(set(column))
 
 
+@pytest.mark.parametrize(
+    ("encoder", "codec", "bits", "makers"),
+    [
+        ("x265", "hevc", 12, "x265"),
+        ("x265-main10", "hevc", 10, "x265-main10 or nvenc"),
+        ("svt-av1", "av1", 10, "svt-av1"),
+    ],
+)
+def test_info_says_which_video_it_is(heart, tmp_path, encoder, codec, bits, makers):
+    _, info, _ = coded(heart, tmp_path, *MODELS["video"], "--video-encoder", encoder)
+    assert (info["video_codec"], info["video_bits_per_sample"]) == (codec, bits)
+    assert info["video_rows_columns"] == [SIDE, SIDE]
+    assert info["video_encoder"] == makers
+    assert (info["video_parameter_set_bytes"] > 0) == (codec == "hevc")
+    shown = run("info", tmp_path / "a.ecd")[1]
+    assert re.search(rf"^video codec +{codec}$", shown, re.MULTILINE)
+    _, info, _ = coded(heart, tmp_path, *MODELS["dwt-cal"])
+    assert not [field for field in info if field.startswith("video")]
+
+
+def test_info_of_a_video_that_this_version_does_not_know(heart, tmp_path):
+    path = tmp_path / "a.ecd"
+    run("compress", heart, path, *MODELS["video"])
+    with path.open("rb") as file:
+        spec = StreamReader(file).spec
+    header = pack_header(spec)
+    other = pack_header(replace(spec, model_data=b"\x63" + spec.model_data[1:]))
+    path.write_bytes(other + path.read_bytes()[len(header) :])
+    status, out, _ = run("info", path, "--json")
+    assert status == ExitStatus.OK
+    assert "names video format 99" in json.loads(out)["video_codec"]
+
+
 def test_bits_per_frame_are_kept_to(heart, tmp_path):
     sizes = []
     for bits in (1500, 6000):
         options = ["--model", "dwt-cal", *FAST, "--bits-per-frame", bits]
-        _, info, _ = coded(heart, tmp_path, *options)
-        sizes.append(8 * info["layer_bytes"]["base"] / info["frames"])
+        report, info, _ = coded(heart, tmp_path, *options)
+        check = 2  # bytes of a frame's layer that are no payload
+        sizes.append(8 * (info["layer_bytes"]["base"] / info["frames"] - check))
+        assert report["bits_per_frame_asked_for"] == bits
+        assert report["bits_per_frame_mean"] == pytest.approx(sizes[-1])
+        assert sizes[-1] < report["bits_per_frame_largest"] < 32 * bits
+        assert report["frames_over_the_buffer"] == 0
     assert sizes[0] < 0.7 * sizes[1]
     assert sizes[1] < 2 * 6000
+
+
+def test_bits_per_frame_that_cannot_be_kept_to_are_said(heart, tmp_path):
+    np.save(tmp_path / "long.npy", np.tile(np.load(heart), (1, 8, 1, 1)))
+    options = ["--model", "dwt-cal", *FAST, "--bits-per-frame", 8, "--key-interval", 1]
+    status, out, _ = run("compress", tmp_path / "long.npy", tmp_path / "a.ecd", *options)
+    assert status == ExitStatus.OK
+    fields = dict(line.split("  ", 1) for line in out.splitlines())
+    assert int(fields["frames over the buffer"]) > 0
+    assert float(fields["bits per frame mean"]) > 8
 
 
 @pytest.mark.parametrize("options", MODELS.values(), ids=MODELS)
@@ -138,6 +191,7 @@ def test_a_target_is_reached_with_the_least_quality(heart, tmp_path, options):
         (["--model", "dwt-cal", "--quality", 64], ExitStatus.INPUT, "integer of 0 to 63"),
         (["--model", "video", "--archive"], ExitStatus.INPUT, "no archive order"),
         (["--archive"], ExitStatus.INPUT, "no archive order"),
+        (["--model", "dwt-cal", "--backend", "openvino"], ExitStatus.INPUT, "has no networks"),
         (["--psnr", 40], ExitStatus.INPUT, "no choice of quality"),
         (["--model", "dwt-cal", "--psnr", 40, "--lossless"], ExitStatus.INPUT, "base layer alone"),
         (["--model", "dwt-cal", "--psnr", 400], ExitStatus.INPUT, "quality 63 reaches"),

@@ -20,6 +20,7 @@ _RAW = {"hevc": "hevc", "av1": "obu"}  # FFmpeg's names of plain streams of thes
 
 _CONTAINERS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm", ".ivf": "ivf"}
 _AV1_ONLY = (".webm", ".ivf")
+_LONGEST_MS = 60_000.0  # of a frame; times from outside may be too large for a container
 
 PLAYER_SUFFIXES = tuple(_CONTAINERS)
 """Suffixes of the files that can be written."""
@@ -128,9 +129,12 @@ def _copy(
 
 
 def seconds_per_frame(info: CineInfo) -> Fraction:
-    """Return the mean time between phases, that of `FRAME_RATE` where it is unknown."""
+    """Return the mean time between phases.
+
+    That of `FRAME_RATE` where it is unknown, or longer than `_LONGEST_MS`.
+    """
     times = info.trigger_time_ms
-    if len(times) < 2 or times[-1] <= times[0]:
+    mean = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
+    if not 0 < mean <= _LONGEST_MS:
         return Fraction(1, FRAME_RATE)
-    microseconds = round((times[-1] - times[0]) / (len(times) - 1) * 1000)
-    return Fraction(max(1, microseconds), 1_000_000)
+    return Fraction(max(1, round(1000 * mean)), 1_000_000)

@@ -233,6 +233,15 @@ def test_player_times_are_those_of_the_phases(tmp_path):
         np.testing.assert_allclose(np.diff(shown), due, atol=0.001)
 
 
+@pytest.mark.parametrize("last", [-1.0, 0.0, 1e6, 1e300])
+def test_times_that_no_player_can_show_count_as_unknown(tmp_path, last):
+    spec, payloads, _ = coded("x265")
+    odd = replace(spec, info=replace(spec.info, trigger_time_ms=(0.0, last)))
+    for one in (odd, spec):
+        player.write_player_file(one, payloads, tmp_path / f"{one is odd}.mp4")
+    assert (tmp_path / "True.mp4").read_bytes() == (tmp_path / "False.mp4").read_bytes()
+
+
 def test_player_files_that_cannot_be(tmp_path):
     spec, payloads, _ = coded("x265")
     with pytest.raises(SourceError, match="mkv"):
