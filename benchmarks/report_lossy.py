@@ -15,16 +15,17 @@ from edge_codec.metrics.rate import quality_at, rate_at
 
 RESULTS = Path(__file__).parent / "results" / "rd_lossy.jsonl"
 LIVE, ARCHIVE = "edge-codec-dwt-cal-best", "edge-codec-dwt-cal-archive"
+LEARNED = "edge-codec-dwt-cal-vae"
 # Ours, and whom it is compared with.
 PAIRS = (
     (LIVE, "x265-low-delay"),
     (LIVE, "x265-low-delay-untuned"),
     (LIVE, "svt-av1-low-delay"),
-    (ARCHIVE, "x265-random-access"),
     (ARCHIVE, "svt-av1-random-access"),
+    (LEARNED, "x265-low-delay"),
 )
-COMPARED = ("x265-low-delay", "svt-av1-low-delay", LIVE, "x265-random-access",
-            "svt-av1-random-access", ARCHIVE)  # fmt: skip
+COMPARED = ("x265-low-delay", "svt-av1-low-delay", LEARNED, LIVE, "svt-av1-random-access",
+            ARCHIVE)  # fmt: skip
 QUALITIES_DB = (36.0, 40.43, 45.0)
 LOW_RATE_BPP = 0.016  # a thousandth of 16 bits
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import demo, report, report_latency, report_peers
+from benchmarks import demo, report, report_latency, report_lossy, report_peers
 from edge_codec.cli import Console, main
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +79,7 @@ def test_tables_are_those_of_the_records():
     assert report_latency.latency_table() in README
     assert report_peers.lossless_table() in README
     assert report_peers.bounded_table() in README
+    assert all(table in README for table in report_lossy.tables())
 
 
 def test_demo_prints_what_is_pasted_and_draws(tmp_path, capsys):

@@ -16,7 +16,7 @@ from edge_codec.runtime.options import CompressOptions, DecompressOptions
 from edge_codec.spec import Effort, ModelId
 
 MAX_ERRORS = (1, 2, 4, 8, 16, 32)
-QUALITIES = (54, 48, 42, 36, 30, 24, 18)  # six halve the step
+QUALITIES = (48, 42, 36, 30, 24, 18, 12)  # six halve the step
 NAME = "edge-codec"
 HYBRID = f"{NAME}-dwt-cal"
 
@@ -35,12 +35,15 @@ def codecs() -> list[Codec]:
         for effort in sorted(Effort)
     ]  # fmt: skip
     archive = CompressOptions(ModelId.DWT_CAL, None, effort=Effort.BEST, archive=True)
+    learned = CompressOptions(ModelId.DWT_CAL_VAE, None)
     video = CompressOptions(ModelId.VIDEO, None)
     return [
         *efforts,
         *live,
         Codec(f"{HYBRID}-archive", "this codec, --model dwt-cal --archive --effort best", (),
               _quality_trials(archive)),
+        Codec(f"{HYBRID}-vae", "this codec, --model dwt-cal-vae: a network, low delay", (),
+              _quality_trials(learned)),
         Codec(f"{NAME}-video", "this codec, --model video: a standard encoder within", ("av",),
               _quality_trials(video)),
         Codec(f"{NAME}-vqvae", "this codec's learned base layer alone: a preview", (),
