@@ -15,12 +15,15 @@ from edge_codec.metrics.rate import quality_at, rate_at
 
 RESULTS = Path(__file__).parent / "results" / "rd_lossy.jsonl"
 LIVE, ARCHIVE = "edge-codec-dwt-cal-best", "edge-codec-dwt-cal-archive"
+INSTANT = f"{LIVE}-no-look-ahead"
 LEARNED = "edge-codec-dwt-cal-vae"
 # Ours, and whom it is compared with.
 PAIRS = (
     (LIVE, "x265-low-delay"),
     (LIVE, "x265-low-delay-untuned"),
     (LIVE, "svt-av1-low-delay"),
+    (INSTANT, "x265-low-delay"),
+    (INSTANT, "svt-av1-low-delay"),
     (ARCHIVE, "svt-av1-random-access"),
     (LEARNED, "x265-low-delay"),
 )

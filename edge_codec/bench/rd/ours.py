@@ -40,6 +40,9 @@ def codecs() -> list[Codec]:
     return [
         *efforts,
         *live,
+        Codec(f"{HYBRID}-best-no-look-ahead",
+              "this codec, --model dwt-cal --effort best --look-ahead 0", (),
+              _quality_trials(replace(archive, archive=False, look_ahead=0))),
         Codec(f"{HYBRID}-archive", "this codec, --model dwt-cal --archive --effort best", (),
               _quality_trials(archive)),
         Codec(f"{HYBRID}-vae", "this codec, --model dwt-cal-vae: a network, low delay", (),
