@@ -38,8 +38,9 @@ def test_fields_of_view_and_crops_have_rows_of_their_own():
     head, _, whole, crop = rows(report_lossy.differences_table(RECORDS))
     assert head[:2] == ["case", "dwt-cal-best against x265-low-delay"]
     assert (whole[0], crop[0]) == ("heart", "heart, heart crop")
-    # Not measured: the peer without tuning, and the archive.
-    assert whole[1:] == ["-50.0 % / -50.0 %", "- / -", "-75.0 % / -75.0 %", "- / -", "- / -"]
+    # Not measured: the peer without tuning, ours without looking ahead, archive and network.
+    assert whole[1:4] == ["-50.0 % / -50.0 %", "- / -", "-75.0 % / -75.0 %"]
+    assert whole[4:] == ["- / -"] * 4
 
 
 def test_rates_at_a_quality_lie_between_those_measured():
