@@ -222,12 +222,14 @@ def _folder(options: argparse.Namespace, plan: Plan) -> ResultFolder | None:
 def _list(options: argparse.Namespace, console: Console) -> ExitStatus:
     from edge_codec.bench.rd.codecs import all_codecs
 
-    for codec in all_codecs().values():
+    codecs = all_codecs()
+    width = max(map(len, codecs)) + 2
+    for codec in codecs.values():
         missing = [name for name in codec.modules if not installed(name)]
         fields = {"codec": codec.name, "summary": codec.summary, "missing": missing}
         if options.json:
             print(json.dumps(fields), file=console.out)
             continue
         advice = "; missing, pip install 'edge-codec[bench]'" if missing else ""
-        print(f"{codec.name:<28}{codec.summary}{advice}", file=console.out)
+        print(f"{codec.name:<{width}}{codec.summary}{advice}", file=console.out)
     return ExitStatus.OK
