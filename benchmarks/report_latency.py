@@ -31,7 +31,7 @@ def latency_table() -> str:
 
 
 def _stream(row: Row) -> str:
-    names = [] if row["model"] == "none" else [row["model"]]
+    names = [] if row["model"] == "none" else [row["model"].replace("_", "-")]
     if row["max_error"] is not None:
         bound = row["max_error"]
         names += [f"max error {bound}" if bound else "lossless", f"`{row['effort']}`"]

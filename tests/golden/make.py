@@ -40,7 +40,6 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
     )
     heart = (beat + rng.normal(0, 5, beat.shape)).astype(np.int16)
     signed = rng.integers(-(2**31), 2**31, (1, 2, 5, 7)).astype(np.int32)
-    moving = edge_codec.Cine.from_array(moving_disk(rng))
     return {
         "fast": (edge_codec.Cine.from_array(heart), {"effort": "fast"}),
         "lossless": (edge_codec.Cine.from_array(heart), {}),
@@ -73,6 +72,16 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
         ),
         "int32_noise": (edge_codec.Cine.from_array(signed), {}),
         "one_voxel": (edge_codec.Cine.from_array(np.full((1, 1, 1, 1), 7, np.uint8)), {}),
+        **video_cines(edge_codec.Cine.from_array(heart), rng),
+    }
+
+
+def video_cines(
+    heart: edge_codec.Cine, rng: np.random.Generator
+) -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
+    """Return those of the models whose frames are predicted from each other."""
+    moving = edge_codec.Cine.from_array(moving_disk(rng))
+    return {
         "dwt_cal": (moving, {"model": "dwt-cal", "max_error": None}),
         "dwt_cal_archive_best": (
             moving,
@@ -85,10 +94,10 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
             },
         ),
         "dwt_cal_vae": (
-            edge_codec.Cine.from_array(heart),
+            heart,
             {"model": "dwt-cal-vae", "max_error": None},
         ),
-        "dwt_cal_lossless": (edge_codec.Cine.from_array(heart), {"model": "dwt-cal"}),
+        "dwt_cal_lossless": (heart, {"model": "dwt-cal"}),
         "dwt_cal_fallback": (
             edge_codec.Cine.from_array(noise_and_texture(rng)),
             {"model": "dwt-cal", "base_cost_percent": 5.0},
