@@ -32,6 +32,7 @@ COMMANDS = {
     "view": "look at streams in the browser, recorded or live",
     "build": "engines for GPUs: ours, and TensorRT's",
     "calibrate": "a float ONNX network into an exact integer one",
+    "data": "patient folders into shards to train from, checked and listed",
     "doctor": "what this machine can do, and what to install for more",
     "bench": "measure this codec and its peers on your volumes",
 }
