@@ -32,10 +32,12 @@ class Manifest:
     hashes : dict of str to str
         SHA-256 of each file by name.
     decoding : tuple of str
-        Files that decoding depends on, in the order of the stream header's hashes.
+        Files that decoding depends on, in the order of the stream header's hashes; none where no
+        stream needs the model.
     check : int
-        CRC-32 of the frame that the decoder makes of tokens 0 to 1023 in 32 rows: any backend whose
-        arithmetic is right finds the same. 0 for a model that no backend runs.
+        CRC-32 of the frame that the decoder makes of tokens 0 to 1023 in 32 rows, or of what
+        `edge_codec.runtime.segmenter.Segmenter.probe` says: any backend whose arithmetic is right
+        finds the same. 0 for a model that no backend runs.
     """
 
     name: str
@@ -73,15 +75,28 @@ class Manifest:
         return data
 
 
-def load_manifest(model: ModelId, zoo: Path = ZOO) -> Manifest:
+def load_manifest(model: ModelId | str, zoo: Path = ZOO) -> Manifest:
     """Read the manifest of a model of the zoo.
+
+    Parameters
+    ----------
+    model : ModelId or str
+        A model of the base layer, or the name of a folder of the zoo: networks that no stream
+        names, like `segmentation`, have no id.
+    zoo : Path
+        Folder of the models' folders.
 
     Raises
     ------
     EngineError
-        If it is missing or malformed.
+        If it is missing or malformed, or the name is none of a folder.
     """
-    folder = zoo / model.name.lower()
+    name = model.name.lower() if isinstance(model, ModelId) else model
+    if not name.isidentifier():
+        raise EngineError(
+            f"'{name}' is no name of a model; the zoo has {', '.join(model_names(zoo))}"
+        )
+    folder = zoo / name
     path = folder / "manifest.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
@@ -99,3 +114,8 @@ def load_manifest(model: ModelId, zoo: Path = ZOO) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EngineError(f"{path} is missing or malformed ({error!r}); reinstall") from error
     return manifest
+
+
+def model_names(zoo: Path = ZOO) -> list[str]:
+    """Return the names that `load_manifest` takes, in alphabetical order."""
+    return sorted(path.parent.name for path in zoo.glob("*/manifest.json"))

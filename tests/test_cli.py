@@ -251,14 +251,16 @@ def test_doctor():
     assert "bits right" in fields["vqvae_on_onnxruntime"]
     assert "decoded right" in fields["native_coders"]
     assert "decoded right" in fields["dwt_cal"]
+    assert "bits right" in fields["segmentation"]
 
 
 def test_doctor_finds_wrong_arithmetic(monkeypatch):
     right = OrtEngine.run
-    monkeypatch.setattr(OrtEngine, "run", lambda self, tensor: right(self, tensor) ^ 1)
+    monkeypatch.setattr(OrtEngine, "run", lambda self, tensor: -right(self, tensor))
     status, out, _ = run("doctor", "--json")
     assert status == ExitStatus.ENGINE
     assert "BITS WRONG" in json.loads(out)["vqvae_on_onnxruntime"]
+    assert "BITS WRONG" in json.loads(out)["segmentation"]
 
 
 def test_version(capsys):

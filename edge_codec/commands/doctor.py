@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         fields[package] = _version(package)
     gpu_fields, gpu_backends = _look_for_gpu()
     fields |= gpu_fields
-    healthy = True
+    healthy, fields["segmentation"] = _try_segmenter()
     for backend in (*available(), *gpu_backends):
         try:
             agrees, milliseconds = _try_backend(backend)
@@ -150,3 +150,22 @@ def _try_native(model: ModelId) -> str:
     if not all(map(np.array_equal, map(decoder.push, packets), frames)):
         raise EngineError("the native coders do not give back what they coded; reinstall")
     return f"lossless frame of 256x256 in {milliseconds:.1f} ms, decoded right"
+
+
+def _try_segmenter() -> tuple[bool, str]:
+    """Return whether the segmentation network gives the manifest's integers, and a verdict."""
+    from edge_codec.manifest import load_manifest
+    from edge_codec.runtime.phantom import heart
+    from edge_codec.runtime.segmenter import MODEL, exam_window, load_segmenter
+
+    segmenter = load_segmenter()
+    agrees = segmenter.probe() == load_manifest(MODEL).check
+    frame = heart(1, 256, 256, np.dtype(np.int16))[0]
+    window = exam_window(frame)
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        segmenter.frame(frame, window)
+        times.append(time.perf_counter() - start)
+    verdict = "bits right" if agrees else "BITS WRONG, do not use it"
+    return agrees, f"frame of 256x256 in {1e3 * float(np.median(times)):.1f} ms, {verdict}"

@@ -19,22 +19,31 @@ class AveragedWeights:
     model : nn.Module
     decay : float
         Weight of the past once many steps are done; early ones count less of it.
+    buffers : bool
+        Whether float buffers, such as the statistics of batch normalization, are averaged too.
 
     Attributes
     ----------
     values : dict of str to Tensor
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, buffers: bool = False) -> None:
         self.decay = decay
-        self.values = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self.buffers = buffers
+        self.values = {name: value.clone() for name, value in self._current(model).items()}
+
+    def _current(self, model: nn.Module) -> dict[str, Tensor]:
+        values = {name: p.detach() for name, p in model.named_parameters()}
+        if self.buffers:
+            values |= {name: b for name, b in model.named_buffers() if b.is_floating_point()}
+        return values
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Follow the model after a step of training, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        parameters = [p.detach() for _, p in model.named_parameters()]
-        torch._foreach_lerp_(list(self.values.values()), parameters, 1.0 - decay)
+        current = list(self._current(model).values())
+        torch._foreach_lerp_(list(self.values.values()), current, 1.0 - decay)
 
     def load(self, values: dict[str, Tensor]) -> None:
         """Go on from saved averages."""
