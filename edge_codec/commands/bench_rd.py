@@ -91,7 +91,7 @@ def ranges(text: str) -> tuple[tuple[float, float], ...]:
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     """Measure and report."""
     if options.list:
-        return _list(options, console)
+        return list_codecs(options, console)
     from edge_codec.bench.rd.measure import FAILED
     from edge_codec.bench.rd.run import machine_record, run
 
@@ -219,7 +219,8 @@ def _folder(options: argparse.Namespace, plan: Plan) -> ResultFolder | None:
     return ResultFolder(options.out, plan.names(), force=options.force, resume=options.resume)
 
 
-def _list(options: argparse.Namespace, console: Console) -> ExitStatus:
+def list_codecs(options: argparse.Namespace, console: Console) -> ExitStatus:
+    """Name the codecs, and what their libraries lack."""
     from edge_codec.bench.rd.codecs import all_codecs
 
     codecs = all_codecs()

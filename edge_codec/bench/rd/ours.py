@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from edge_codec.bench.rd.case import Case
 from edge_codec.bench.rd.trial import Codec, Coded, Tier, Trial
 from edge_codec.io.samples import to_integers
-from edge_codec.runtime.base_rate import BaseRate
+from edge_codec.runtime.base_rate import MAX_QUALITY, BaseRate
 from edge_codec.runtime.files import decode_stream, encode_stream
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.options import CompressOptions, DecompressOptions
@@ -29,9 +30,9 @@ def codecs() -> list[Codec]:
         for effort in sorted(Effort)
     ]  # fmt: skip
     live = [
-        Codec(_with_effort(HYBRID, effort),
-              f"this codec, --model dwt-cal --effort {effort.name.lower()}", (),
-              _quality_trials(CompressOptions(ModelId.DWT_CAL, None, effort=effort)))
+        _rated(_with_effort(HYBRID, effort),
+               f"this codec, --model dwt-cal --effort {effort.name.lower()}",
+               CompressOptions(ModelId.DWT_CAL, None, effort=effort))
         for effort in sorted(Effort)
     ]  # fmt: skip
     archive = CompressOptions(ModelId.DWT_CAL, None, effort=Effort.BEST, archive=True)
@@ -40,18 +41,27 @@ def codecs() -> list[Codec]:
     return [
         *efforts,
         *live,
-        Codec(f"{HYBRID}-best-no-look-ahead",
-              "this codec, --model dwt-cal --effort best --look-ahead 0", (),
-              _quality_trials(replace(archive, archive=False, look_ahead=0))),
-        Codec(f"{HYBRID}-archive", "this codec, --model dwt-cal --archive --effort best", (),
-              _quality_trials(archive)),
-        Codec(f"{HYBRID}-vae", "this codec, --model dwt-cal-vae: a network, low delay", (),
-              _quality_trials(learned)),
-        Codec(f"{NAME}-video", "this codec, --model video: a standard encoder within", ("av",),
-              _quality_trials(video)),
+        _rated(f"{HYBRID}-best-no-look-ahead",
+               "this codec, --model dwt-cal --effort best --look-ahead 0",
+               replace(archive, archive=False, look_ahead=0)),
+        _rated(f"{HYBRID}-archive", "this codec, --model dwt-cal --archive --effort best", archive),
+        _rated(f"{HYBRID}-vae", "this codec, --model dwt-cal-vae: a network, low delay", learned),
+        _rated(f"{NAME}-video", "this codec, --model video: a standard encoder within", video,
+               ("av",)),
         Codec(f"{NAME}-vqvae", "this codec's learned base layer alone: a preview", (),
-              _model_trials),
+              partial(_model_trials, ModelId.VQVAE)),
+        Codec(f"{NAME}-titok", "this codec, --model titok: 32 tokens a frame, a preview", (),
+              partial(_model_trials, ModelId.TITOK)),
     ]  # fmt: skip
+
+
+def _rated(
+    name: str, summary: str, options: CompressOptions, modules: tuple[str, ...] = ()
+) -> Codec:
+    """Return a codec with a quality."""
+    every = range(MAX_QUALITY, -1, -1)
+    return Codec(name, summary, modules, partial(_quality_trials, options, QUALITIES),
+                 partial(_quality_trials, options, every))  # fmt: skip
 
 
 def _with_effort(name: str, effort: Effort) -> str:
@@ -69,16 +79,15 @@ def _effort_trials(effort: Effort) -> Callable[[int], Sequence[Trial]]:
     return trials
 
 
-def _quality_trials(options: CompressOptions) -> Callable[[int], Sequence[Trial]]:
-    def trials(threads: int) -> list[Trial]:
-        rated = [(quality, replace(options, rate=BaseRate(quality))) for quality in QUALITIES]
-        return [_trial(f"quality {quality}", Tier.LOSSY, one, threads) for quality, one in rated]
+def _quality_trials(
+    options: CompressOptions, qualities: Sequence[int], threads: int
+) -> list[Trial]:
+    rated = [(quality, replace(options, rate=BaseRate(quality))) for quality in qualities]
+    return [_trial(f"quality {quality}", Tier.LOSSY, one, threads) for quality, one in rated]
 
-    return trials
 
-
-def _model_trials(threads: int) -> list[Trial]:
-    options = CompressOptions(model=ModelId.VQVAE, max_error=None)
+def _model_trials(model: ModelId, threads: int) -> list[Trial]:
+    options = CompressOptions(model=model, max_error=None)
     return [_trial("base layer alone", Tier.LOSSY, options, threads)]
 
 

@@ -111,36 +111,51 @@ SVT_RANDOM_ACCESS = _svt_av1(2)
 def codecs() -> list[Codec]:
     """Return both encoders, each with and without look-ahead."""
     return [
-        Codec("x265-low-delay", "x265, 12 bit, veryslow, zerolatency, tuned for PSNR", MODULES,
-              partial(_x265_trials, X265_LOW_DELAY, X265_LOW_DELAY_EXACT)),
-        Codec("x265-low-delay-untuned", "the same as x265 comes: tuned for eyes", MODULES,
-              partial(_x265_trials, X265_LOW_DELAY_UNTUNED, None)),
-        Codec("x265-low-delay-fast", "the same, tuned for PSNR, preset fast: for live streams",
-              MODULES, partial(_x265_trials, X265_LOW_DELAY_FAST, None)),
-        Codec("x265-random-access", "x265, 12 bit, veryslow, tuned for PSNR", MODULES,
-              partial(_x265_trials, X265_RANDOM_ACCESS, X265_RANDOM_ACCESS_EXACT)),
-        Codec("svt-av1-low-delay", "SVT-AV1, 10 bit, preset 4, low delay", MODULES,
-              partial(_svt_trials, SVT_LOW_DELAY)),
-        Codec("svt-av1-random-access", "SVT-AV1, 10 bit, preset 4, random access", MODULES,
-              partial(_svt_trials, SVT_RANDOM_ACCESS)),
+        _x265_codec("x265-low-delay", "x265, 12 bit, veryslow, zerolatency, tuned for PSNR",
+                    X265_LOW_DELAY, X265_LOW_DELAY_EXACT),
+        _x265_codec("x265-low-delay-untuned", "the same as x265 comes: tuned for eyes",
+                    X265_LOW_DELAY_UNTUNED),
+        _x265_codec("x265-low-delay-fast",
+                    "the same, tuned for PSNR, preset fast: for live streams", X265_LOW_DELAY_FAST),
+        _x265_codec("x265-random-access", "x265, 12 bit, veryslow, tuned for PSNR",
+                    X265_RANDOM_ACCESS, X265_RANDOM_ACCESS_EXACT),
+        _svt_codec("svt-av1-low-delay", "SVT-AV1, 10 bit, preset 4, low delay", SVT_LOW_DELAY),
+        _svt_codec("svt-av1-random-access", "SVT-AV1, 10 bit, preset 4, random access",
+                   SVT_RANDOM_ACCESS),
     ]  # fmt: skip
 
 
-def _x265_trials(lossy: VideoFormat, exact: VideoFormat | None, threads: int) -> Sequence[Trial]:
+def _x265_codec(
+    name: str, summary: str, lossy: VideoFormat, exact: VideoFormat | None = None
+) -> Codec:
+    every = range(X265_CRF[0], X265_CRF[-1] + 1)
+    return Codec(name, summary, MODULES, partial(_x265_trials, lossy, exact, X265_CRF),
+                 partial(_x265_trials, lossy, None, every))  # fmt: skip
+
+
+def _svt_codec(name: str, summary: str, form: VideoFormat) -> Codec:
+    every = range(SVT_CRF[0], SVT_CRF[-1] + 1)
+    return Codec(name, summary, MODULES, partial(_svt_trials, form, SVT_CRF),
+                 partial(_svt_trials, form, every))  # fmt: skip
+
+
+def _x265_trials(
+    lossy: VideoFormat, exact: VideoFormat | None, factors: Sequence[int], threads: int
+) -> Sequence[Trial]:
     # Wavefronts cost bits and serve several threads only.
     pools = "pools=none:wpp=0" if threads == 1 else f"pools={threads}"
     shared = f"{pools}:frame-threads=1"
     found = [_lossy_trial(lossy, lossy.with_params(shared, f"crf={crf}"), crf, threads)
-             for crf in X265_CRF]  # fmt: skip
+             for crf in factors]  # fmt: skip
     if exact is not None:
         lossless = partial(_code, exact, exact.with_params(shared), threads, Levels.exact)
         found.insert(0, Trial("lossless", Tier.LOSSLESS, lossless, 0, threads))
     return found
 
 
-def _svt_trials(form: VideoFormat, threads: int) -> Sequence[Trial]:
+def _svt_trials(form: VideoFormat, factors: Sequence[int], threads: int) -> Sequence[Trial]:
     options = form.with_params(f"lp={threads}")
-    return [_lossy_trial(form, {**options, "crf": str(crf)}, crf, threads) for crf in SVT_CRF]
+    return [_lossy_trial(form, {**options, "crf": str(crf)}, crf, threads) for crf in factors]
 
 
 def _lossy_trial(form: VideoFormat, options: dict[str, str], crf: int, threads: int) -> Trial:

@@ -98,12 +98,15 @@ class Codec:
         Import names that it needs.
     trials : callable
         Number of threads allowed -> the trials, in the order of falling rate.
+    fine : callable, optional
+        The same with every setting that there is to choose a rate by, where these are more.
     """
 
     name: str
     summary: str
     modules: tuple[str, ...]
     trials: Callable[[int], Sequence[Trial]]
+    fine: Callable[[int], Sequence[Trial]] | None = None
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
