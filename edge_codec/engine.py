@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -37,6 +37,27 @@ class Engine(Protocol):
         ------
         EngineError
             If the backend refuses the input or fails.
+        """
+
+
+class NamedEngine(Protocol):
+    """One loaded float network with several named inputs and one output.
+
+    Implementations are in `edge_codec.runtime.float_network`. Results differ between them, and
+    between machines, in the last bits.
+    """
+
+    @property
+    def name(self) -> str:
+        """Backend, precision and threads, for reports."""
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Return the network's output, in memory of its own.
+
+        Raises
+        ------
+        EngineError
+            If the backend refuses the inputs or fails.
         """
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
 
 from edge_codec.errors import SpecError
+from edge_codec.region import Region
 
 MAX_SIDE = 65_535
 MAX_FRAME_VOXELS = 1 << 24
@@ -30,11 +31,21 @@ class ModelId(IntEnum):
     DWT_CAL = 2
     VIDEO = 3
     DWT_CAL_VAE = 4
+    TITOK = 5
 
     @property
     def label(self) -> str:
         """Name on the command line and in reports."""
         return self.name.lower().replace("_", "-")
+
+
+TITOK_MODEL_DATA = 7
+MOST_MODEL_DATA = {ModelId.VIDEO: MAX_MODEL_DATA, ModelId.TITOK: TITOK_MODEL_DATA}
+REFUSED_BOUND = (
+    "model 'titok' takes no bound and is never lossless: its frames are floats, which differ "
+    "between machines in the last bits, so nothing can be coded against them; leave out "
+    "--lossless, --max-error and --snr-loss (max_error None), or use model dwt-cal"
+)
 
 
 class Effort(IntEnum):
@@ -198,8 +209,11 @@ class StreamSpec:
         Order in which the phases of a group are coded, a group being a multiple of `key_interval`
         and the phases up to the next one or the end: that of `group_order.coding_order`, or rising.
     model_data : bytes
-        What the model `ModelId.VIDEO` needs to know of the stream: its codec and that codec's own
-        header, 1 to 4096 bytes; empty for other models.
+        What a model needs to know of the stream. `ModelId.VIDEO`: its codec and that codec's own
+        header, 1 to 4096 bytes. `ModelId.TITOK`: facts about patient and cycle, 7 bytes. Empty for
+        other models.
+    region : Region, optional
+        Squares of the frames that come back better than the rest.
     """
 
     info: CineInfo
@@ -216,6 +230,7 @@ class StreamSpec:
     snr_loss_percent: float = 0.0
     archive: bool = False
     model_data: bytes = b""
+    region: Region | None = None
 
     def __post_init__(self) -> None:
         """Refuse contradictory descriptions.
@@ -223,7 +238,7 @@ class StreamSpec:
         Raises
         ------
         SpecError
-            If bounds, model, error bound, window, noise or order exclude each other.
+            If bounds, model, error bound, window, noise, order or region exclude each other.
         """
         if not -(1 << 63) <= self.low <= self.high < 1 << 64 or self.high - self.low >= 1 << 32:
             raise SpecError(
@@ -247,6 +262,8 @@ class StreamSpec:
             raise SpecError(f"window_low {self.window_low} is too far from the voxels")
         self._check_noise()
         self._check_model()
+        if self.region is not None:
+            self._check_region(self.region)
 
     def _check_noise(self) -> None:
         sigma, percent = self.noise_sigma, self.snr_loss_percent
@@ -269,11 +286,13 @@ class StreamSpec:
                 "model VIDEO needs model_data, its format and parameter sets; "
                 "edge_codec.base.video.model.VideoModel.model_data gives them"
             )
-        if len(self.model_data) > (MAX_MODEL_DATA if self.model is ModelId.VIDEO else 0):
+        if len(self.model_data) > MOST_MODEL_DATA.get(self.model, 0):
             raise SpecError(
-                f"model_data has {len(self.model_data)} bytes; only model VIDEO has any, and at "
-                f"most {MAX_MODEL_DATA}"
+                f"model_data has {len(self.model_data)} bytes; model {self.model.name} has at most "
+                f"{MOST_MODEL_DATA.get(self.model, 0)}"
             )
+        if self.model is ModelId.TITOK:
+            self._check_titok()
         if not self.archive:
             return
         if self.model is not ModelId.DWT_CAL:
@@ -284,6 +303,35 @@ class StreamSpec:
             raise SpecError(
                 f"key_interval is {self.key_interval}; archive order takes at most "
                 f"{MAX_ARCHIVE_GROUP}"
+            )
+
+    def _check_region(self, region: Region) -> None:
+        region.check(self.info.n_slices, *self.info.frame_shape)
+        if region.quality_gain and self.model is not ModelId.DWT_CAL:
+            raise SpecError(
+                f"model {self.model.name} has no finer quality in a region; use DWT_CAL for it, "
+                "or a lower max_error alone"
+            )
+        bound = region.max_error
+        if bound is not None and (self.max_error is None or bound >= self.max_error):
+            raise SpecError(
+                f"max_error is {self.max_error}, and {bound} in the region; it must be lower there"
+            )
+
+    def of_slice(self, index: int) -> StreamSpec:
+        """Return what the coder of one slice knows: with a region, that slice's alone."""
+        if self.region is None:
+            return self
+        region = self.region.of_slice(index, self.info.n_slices)
+        return replace(self, info=replace(self.info, n_slices=1), region=region)
+
+    def _check_titok(self) -> None:
+        if self.max_error is not None:
+            raise SpecError(REFUSED_BOUND)
+        if len(self.model_data) != TITOK_MODEL_DATA:
+            raise SpecError(
+                f"model_data has {len(self.model_data)} bytes; model TITOK has {TITOK_MODEL_DATA}: "
+                "edge_codec.base.titok.conditions.ClinicalFacts().pack() gives them"
             )
 
     @property

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,9 @@ from edge_codec.runtime.shared import share
 from edge_codec.runtime.stream_spec import make_spec
 from edge_codec.runtime.target_psnr import BaseError, find_quality
 from edge_codec.spec import StreamSpec
+
+if TYPE_CHECKING:
+    from edge_codec.base.titok.conditions import ClinicalFacts
 
 SOURCE_SUFFIXES = (".nii", ".nii.gz", ".npy", ".h5", ".dcm")
 MAX_FILL = 1000  # missing frames that recovery fills in, for each frame that is there
@@ -205,7 +208,7 @@ def _with_phases(reader: StreamReader) -> StreamSpec:
 
 def _of_base(spec: StreamSpec) -> StreamSpec:
     """Describe what a preview shows: the base layer, without the residual layer's promises."""
-    return replace(spec, max_error=None, noise_sigma=0.0, snr_loss_percent=0.0)
+    return replace(spec, max_error=None, noise_sigma=0.0, snr_loss_percent=0.0, region=None)
 
 
 def _places(spec: StreamSpec) -> Iterator[tuple[int, int]]:
@@ -297,6 +300,10 @@ def compress(
     look_ahead: int | None = None,
     video_encoder: str | None = None,
     base_cost_percent: float | None = None,
+    roi: str | Path | NDArray[Any] | None = None,
+    roi_gain: int | None = None,
+    roi_max_error: int | None = None,
+    patient: ClinicalFacts | None = None,
 ) -> bytes:
     """Compress a cine in memory.
 
@@ -304,8 +311,8 @@ def compress(
     ----------
     cine : Cine
         The voxels and their geometry.
-    model : {'none', 'vqvae', 'dwt-cal', 'video', 'dwt-cal-vae'}
-        Model of the base layer.
+    model : {'none', 'vqvae', 'dwt-cal', 'video', 'dwt-cal-vae', 'titok'}
+        Model of the base layer; 'titok' takes no bound (`max_error` None).
     max_error : int or None
         Bound in stored units, 0 for lossless, None for the base layer alone.
     snr_loss_percent : float, optional
@@ -331,11 +338,24 @@ def compress(
         How many percent more bytes a group of frames may take with its base layer than with the
         residual layer alone; one that would take more has none. Not with bits per frame. Without
         it 5 of 'dwt-cal' where no quality is chosen, else any.
+    roi : 'heart', path or ndarray, optional
+        Region of interest, which shall come back better: the heart, found by the segmentation
+        network, or a mask of (rows, columns), (slices, rows, columns) or the cine's shape, not 0
+        inside. It is coded in squares of 16 x 16.
+    roi_gain : int, optional
+        Quality steps by which the base layer of 'dwt-cal' is finer in the region, 0 to 63; without
+        it 6, or 0 where `roi_max_error` is given.
+    roi_max_error : int, optional
+        Bound in the region, below `max_error`; 0 for a region without loss.
+    patient : edge_codec.base.titok.conditions.ClinicalFacts, optional
+        What the networks of 'titok' are told of the patient; it is kept in the stream's header.
 
     Raises
     ------
     SpecError, FrameError, EngineError
         If the options exclude each other, or the voxels or the model do not fit.
+    SourceError
+        If the mask does not fit.
     """
     file = io.BytesIO()
     options = CompressOptions(
@@ -349,6 +369,10 @@ def compress(
         look_ahead=look_ahead,
         video_encoder=video_encoder,
         base_cost_percent=base_cost_percent,
+        roi=roi,
+        roi_gain=roi_gain,
+        roi_max_error=roi_max_error,
+        patient=patient,
     )
     encode_stream(cine, file, options)
     return file.getvalue()

@@ -9,7 +9,14 @@ from edge_codec.bitstream.live import Policy
 from edge_codec.errors import SpecError
 from edge_codec.runtime.base_rate import USUAL, BaseRate
 from edge_codec.runtime.networks import check_backend
-from edge_codec.spec import MAX_KEY_INTERVAL, MAX_PHASES, MAX_SLICES, Effort, ModelId
+from edge_codec.spec import (
+    MAX_KEY_INTERVAL,
+    MAX_PHASES,
+    MAX_SLICES,
+    REFUSED_BOUND,
+    Effort,
+    ModelId,
+)
 
 MAX_QUEUE_FRAMES = 4096
 MAX_BUDGET_MS = 60_000.0
@@ -88,6 +95,8 @@ class LiveOptions:
             )
         if self.max_error is None and self.model is ModelId.NONE:
             raise SpecError("model 'none' without a residual layer codes nothing; set max_error")
+        if self.max_error is not None and self.model is ModelId.TITOK:
+            raise SpecError(REFUSED_BOUND)
         self.rate.check(self.model)
         check_backend(self.backend, self.model)
 

@@ -23,9 +23,11 @@ from edge_codec.spec import Effort, ModelId, StreamSpec
 if TYPE_CHECKING:
     from edge_codec.base.dwt_cal_vae.networks import Networks
     from edge_codec.base.hybrid.rate_control import RateReport
+    from edge_codec.base.titok.conditions import ClinicalFacts
+    from edge_codec.base.titok.model import TitokModel
     from edge_codec.base.video.model import VideoModel
 
-WITH_WEIGHTS = (ModelId.VQVAE, ModelId.DWT_CAL_VAE)
+WITH_WEIGHTS = (ModelId.VQVAE, ModelId.DWT_CAL_VAE, ModelId.TITOK)
 
 
 def load_model(
@@ -45,7 +47,8 @@ def load_model(
     model : ModelId
         Which one; `NONE` gives None.
     backend, threads
-        See `edge_codec.runtime.pick.load_engine`; for models with networks.
+        See `edge_codec.runtime.pick.load_engine`, for `TITOK` that of
+        `edge_codec.runtime.float_network.load_network`; for models with networks.
     decode_only : bool
         Leave the encoder out.
     rate : BaseRate
@@ -68,6 +71,8 @@ def load_model(
         return _load_video(rate, video_encoder, effort)
     if model is ModelId.DWT_CAL_VAE:
         return _load_vae(rate, decode_only)
+    if model is ModelId.TITOK:
+        return _load_titok(backend, threads, decode_only)
     return _load_vqvae(backend, threads, decode_only)
 
 
@@ -77,7 +82,7 @@ def is_shared(model: ModelId) -> bool:
     Networks are large and remember nothing; the others are small, or share their networks, and
     know what was asked of a stream.
     """
-    return model in (ModelId.NONE, ModelId.VQVAE)
+    return model in (ModelId.NONE, ModelId.VQVAE, ModelId.TITOK)
 
 
 def _load_hybrid(rate: BaseRate, effort: Effort) -> BaseModel:
@@ -117,8 +122,9 @@ def make_model_data(
     rate: BaseRate,
     effort: Effort,
     video_encoder: str = DEFAULT_ENCODER,
+    facts: ClinicalFacts | None = None,
 ) -> bytes:
-    """Return what a model says of itself in the header of a stream; nothing, but for `VIDEO`.
+    """Return what a model says of the stream in its header; nothing, but for `VIDEO` and `TITOK`.
 
     Parameters
     ----------
@@ -128,12 +134,18 @@ def make_model_data(
         Rows and columns of the stream's frames.
     rate, effort, video_encoder
         As `load_model` will be told for the encoder of the stream.
+    facts : ClinicalFacts, optional
+        What `TITOK` shall tell its networks; nothing without it.
 
     Raises
     ------
     EngineError
         If the model's package is not there, or refuses the frame size.
     """
+    if model is ModelId.TITOK:
+        from edge_codec.base.titok.conditions import ClinicalFacts
+
+        return (facts or ClinicalFacts()).pack()
     if model is not ModelId.VIDEO:
         return b""
     return _load_video(rate, video_encoder, effort).model_data(frame_shape)
@@ -158,6 +170,19 @@ def _load_vqvae(backend: str, threads: int | None, decode_only: bool) -> VqvaeMo
     frames = load_gpu_frames(manifest)
     check_frames(frames.coder, VqvaeModel(OrtEngine(manifest.read("decoder.onnx"), 1), tokens))
     return VqvaeModel(decoder, tokens, encoder, lookup, frames.coder)
+
+
+def _load_titok(backend: str, threads: int | None, decode_only: bool) -> TitokModel:
+    from edge_codec.base.titok.model import TitokModel
+    from edge_codec.base.titok.reading import load_codebook, load_prior
+    from edge_codec.runtime.float_network import load_network
+
+    manifest = load_manifest(ModelId.TITOK)
+    decoder = load_network(manifest.read("decoder.onnx"), backend, threads)
+    encoder = None
+    if not decode_only:
+        encoder = load_network(manifest.read("encoder.onnx"), backend, threads)
+    return TitokModel(decoder, load_codebook(), load_prior(), encoder)
 
 
 def rate_report(model: BaseModel | None) -> RateReport | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge_codec.errors import SpecError
 from edge_codec.spec import ModelId
 
-WITH_NETWORKS = (ModelId.VQVAE,)
+WITH_NETWORKS = (ModelId.VQVAE, ModelId.TITOK)
 
 
 def check_backend(backend: str, model: ModelId) -> None:

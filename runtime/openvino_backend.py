@@ -64,3 +64,30 @@ class OpenVinoEngine:
             compiled = _CORE.compile_model(model, "CPU", self._options)
             self._compiled[shape] = compiled.create_infer_request()
         return self._compiled[shape]
+
+
+def compile_float(model: bytes, threads: int) -> tuple[Any, frozenset[str], str]:
+    """Compile a float network of fixed shapes.
+
+    Returns
+    -------
+    request : openvino.InferRequest
+    inputs : frozenset of str
+        Names that it takes.
+    version : str
+        Of OpenVINO.
+
+    Raises
+    ------
+    RuntimeError
+        If OpenVINO refuses the model.
+    """
+    network = _CORE.read_model(model=model, weights=b"")
+    names = frozenset(each.get_any_name() for each in network.inputs)
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = _CORE.compile_model(network, "CPU", options).create_infer_request()
+    return request, names, openvino.__version__

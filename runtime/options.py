@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from edge_codec.base.video.encoders import DEFAULT_ENCODER, ENCODERS
 from edge_codec.errors import SpecError
 from edge_codec.runtime.base_rate import USUAL, BaseRate, check_rated, is_number
 from edge_codec.runtime.networks import check_backend
-from edge_codec.spec import Effort, ModelId, StreamSpec
+from edge_codec.spec import REFUSED_BOUND, Effort, ModelId, StreamSpec
 
 if TYPE_CHECKING:
     from edge_codec.base.hybrid.rate_control import RateReport
+    from edge_codec.base.titok.conditions import ClinicalFacts
 
 USUAL_BASE_COST_PERCENT = 5.0
 USUAL_LOOK_AHEAD = 16
@@ -64,6 +68,17 @@ class CompressOptions:
         How many percent more bytes a group of frames may take with its base layer than with the
         residual layer alone; a group that takes more loses its base layer. Not with bits per
         frame. Without it `USUAL_BASE_COST_PERCENT` of `DWT_CAL` where no rate is chosen, else any.
+    roi : str, Path or ndarray, optional
+        Region of interest: 'heart', found by the segmentation network, or a mask of the exam's
+        size, in a file or an array, not 0 inside. Slices without one are coded as without it.
+    roi_gain : int, optional
+        Quality steps by which a base layer of `DWT_CAL` is finer in the region, 0 to 63; without
+        it `region_of_interest.DEFAULT_GAIN`, and 0 beside a `roi_max_error`.
+    roi_max_error : int, optional
+        Bound in the region, below `max_error`.
+    patient : ClinicalFacts, optional
+        What the networks of `TITOK` are told of the patient; it is kept in the stream's header.
+        The number of phases is the source's.
 
     Raises
     ------
@@ -86,9 +101,20 @@ class CompressOptions:
     look_ahead: int | None = None
     video_encoder: str | None = None
     base_cost_percent: float | None = None
+    roi: str | Path | NDArray[Any] | None = None
+    roi_gain: int | None = None
+    roi_max_error: int | None = None
+    patient: ClinicalFacts | None = None
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense together."""
+        if self.model is ModelId.TITOK and self.max_error is not None:
+            raise SpecError(REFUSED_BOUND)
+        if self.patient is not None and self.model is not ModelId.TITOK:
+            raise SpecError(
+                f"model '{self.model.label}' takes no facts about the patient; leave them out, or "
+                "use model titok"
+            )
         self.rate.check(self.model)
         check_backend(self.backend, self.model)
         if self.archive and self.model is not ModelId.DWT_CAL:

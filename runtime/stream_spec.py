@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from edge_codec.errors import SpecError
 from edge_codec.io import FrameSource
 from edge_codec.io.statistics import scan
@@ -10,13 +13,18 @@ from edge_codec.runtime.base_rate import is_number
 from edge_codec.runtime.models import decoding_hashes, make_model_data
 from edge_codec.runtime.options import CompressOptions
 from edge_codec.runtime.progress import Progress
+from edge_codec.runtime.region_of_interest import check_roi, find_region
 from edge_codec.spec import (
     MAX_ARCHIVE_GROUP,
     MAX_SNR_LOSS_PERCENT,
     CineInfo,
+    ModelId,
     SampleFormat,
     StreamSpec,
 )
+
+if TYPE_CHECKING:
+    from edge_codec.base.titok.conditions import ClinicalFacts
 
 KEY_INTERVAL = 32
 
@@ -28,11 +36,14 @@ def make_spec(source: FrameSource, options: CompressOptions, progress: Progress)
     ------
     SpecError
         If options exclude each other or do not fit the source.
+    SourceError
+        If a mask of the region does not.
     EngineError
         If the model lacks a package, or cannot code frames of its size.
     """
     info = source.info
     _check_promises(info, options)
+    check_roi(options)
     max_error, percent = options.max_error, options.snr_loss_percent
     noise, sigma = NoiseMeter(), 0.0
     values = scan(source, progress, None if percent is None else noise.add)
@@ -59,8 +70,19 @@ def make_spec(source: FrameSource, options: CompressOptions, progress: Progress)
             options.rate,
             options.effort,
             options.chosen_video_encoder,
+            _facts(info, options),
         ),
+        region=find_region(source, options, progress),
     )
+
+
+def _facts(info: CineInfo, options: CompressOptions) -> ClinicalFacts | None:
+    """Return what the networks are told: the phase, and what was given of the patient."""
+    if options.model is not ModelId.TITOK:
+        return None
+    from edge_codec.base.titok.conditions import ClinicalFacts, told_cycle
+
+    return replace(options.patient or ClinicalFacts(), n_phases=told_cycle(info.n_phases))
 
 
 def _key_interval(info: CineInfo, options: CompressOptions) -> int:

@@ -17,6 +17,7 @@ import numpy as np
 from plain_order import coding_order
 from plain_residual import ResidualDecoder
 from plain_structure import HybridBase
+from plain_titok import PlainTitok
 from plain_tokens import TokenDecoder
 from plain_vae import PlainVae
 
@@ -32,6 +33,7 @@ def decode(data: bytes, models: Path | None = None, *, preview: bool = False) ->
     packets = read_packets(data, first, header)
     network = tokens = None
     assert header.model != 3, "what a video codec decodes to is not part of the format"
+    assert header.model != 5, "pictures of tokens are floats; decode_tokens gives the tokens"
     if header.model == 1:
         files = [(models / name).read_bytes() for name in ("decoder.onnx", "token_model.npz")]
         assert [hashlib.sha256(file).digest() for file in files] == header.hashes
@@ -39,13 +41,13 @@ def decode(data: bytes, models: Path | None = None, *, preview: bool = False) ->
     n_phases = 1 + max((phase for _, phase in packets), default=-1)
     voxels = np.empty((header.slices, n_phases, header.rows, header.columns), header.dtype)
     for slice_index in range(header.slices):
-        base_layer = open_base(header, models)
+        base_layer = open_base(header, models, slice_index)
         for phase in coding_order(header, n_phases):
             key, layers = packets[slice_index, phase]
             if key:
                 previous = None
                 empty = layers.get(0) == b""
-                residual = open_residual(header, header.model > 0 and not empty)
+                residual = open_residual(header, header.model > 0 and not empty, slice_index)
             base = None
             assert empty == (layers.get(0) == b"")
             if empty:
@@ -65,10 +67,33 @@ def decode(data: bytes, models: Path | None = None, *, preview: bool = False) ->
     return voxels
 
 
-def open_base(header: SimpleNamespace, models: Path | None) -> HybridBase | PlainVae | None:
+def decode_tokens(data: bytes, models: Path) -> np.ndarray:
+    """Tokens (slice, phase, 32) of a stream of model 5; `models` has the files that it names."""
+    header, first = read_header(data)
+    packets = read_packets(data, first, header)
+    assert header.model == 5
+    names = ("token_model.npz", "codebook.npy", "decoder.onnx")
+    files = [(models / name).read_bytes() for name in names]
+    assert [hashlib.sha256(file).digest() for file in files] == header.hashes
+    n_phases = 1 + max(phase for _, phase in packets)
+    tokens = np.empty((header.slices, n_phases, 32), np.uint16)
+    for slice_index in range(header.slices):
+        decoder = PlainTitok(files[0])
+        for phase in range(n_phases):
+            key, layers = packets[slice_index, phase]
+            tokens[slice_index, phase] = decoder.decode(layers[0], bool(key))
+    return tokens
+
+
+def open_base(
+    header: SimpleNamespace, models: Path | None, slice_index: int
+) -> HybridBase | PlainVae | None:
     """The decoder of a slice's base layer, for models that keep something of their own."""
     if header.model == 2:
-        return HybridBase(header)
+        region = header.region
+        if region is None or not region.gain:
+            return HybridBase(header)
+        return HybridBase(header, region.inside[slice_index], region.gain)
     if header.model != 4:
         return None
     weights = (models.parent / "dwt_cal_vae" / "decoder.npz").read_bytes()
@@ -76,10 +101,14 @@ def open_base(header: SimpleNamespace, models: Path | None) -> HybridBase | Plai
     return PlainVae(weights, header)
 
 
-def open_residual(header: SimpleNamespace, with_base: bool) -> ResidualDecoder:
+def open_residual(header: SimpleNamespace, with_base: bool, slice_index: int) -> ResidualDecoder:
     """The decoder of a group's residual layer."""
     size = header.rows, header.columns
-    return ResidualDecoder(*size, header.span, header.max_error, with_base, header.effort)
+    bounds, region = np.full(size, header.max_error, np.int64), header.region
+    if region is not None and region.max_error >= 0:
+        inside = region.inside[slice_index].repeat(16, 0).repeat(16, 1)
+        bounds[inside[: header.rows, : header.columns]] = region.max_error
+    return ResidualDecoder(*size, header.span, header.max_error, with_base, header.effort, bounds)
 
 
 def decode_source_headers(data: bytes) -> tuple[bytes, dict[tuple[int, int], bytes]]:
@@ -108,7 +137,8 @@ def read_header(data: bytes) -> tuple[SimpleNamespace, int]:
     """The header's fields, and its size."""
     assert data[:8] == bytes.fromhex("894543440d0a1a0a")
     version, flags, size = struct.unpack_from("<HHI", data, 8)
-    assert (version, flags) == (1, 0)
+    assert version == 1
+    assert flags in (0, 1)
     assert struct.unpack_from("<I", data, size - 4)[0] == zlib.crc32(data[: size - 4])
     h = SimpleNamespace()
     h.slices, h.phases, h.rows, h.columns = struct.unpack_from("<4I", data, 16)
@@ -120,7 +150,8 @@ def read_header(data: bytes) -> tuple[SimpleNamespace, int]:
     h.archive, model_data_size = struct.unpack_from("<BH", data, 77)
     assert h.archive < 2
     assert not h.archive or (h.model == 2 and h.phases and h.key_interval <= 64)
-    assert model_data_size <= (4096 if h.model == 3 else 0)
+    assert model_data_size <= {3: 4096, 5: 7}.get(h.model, 0)
+    assert h.model != 5 or (model_data_size == 7 and h.max_error == -1)
     h.spacing = struct.unpack_from("<3d", data, 80)
     h.slope, h.intercept = struct.unpack_from("<2d", data, 104)
     h.noise_sigma, h.snr_loss_percent = struct.unpack_from("<2d", data, 120)
@@ -129,12 +160,38 @@ def read_header(data: bytes) -> tuple[SimpleNamespace, int]:
     at = 148 + 8 * n_times
     h.hashes = [data[at + 32 * i : at + 32 * i + 32] for i in range(n_hashes)]
     at += 32 * n_hashes
-    assert not n_hashes or h.model in (0, 1, 4)
+    assert not n_hashes or h.model in (0, 1, 4, 5)
     h.model_data = data[at : at + model_data_size]
     at += model_data_size
+    h.region = None
+    if flags:
+        (region_size,) = struct.unpack_from("<I", data, at)
+        h.region = read_region(data[at + 4 : at + 4 + region_size], h)
+        at += 4 + region_size
     assert at + packed_size + 4 == size
     h.source = unpack_source_header(data[at : at + packed_size], b"")
     return h, size
+
+
+def read_region(data: bytes, h: SimpleNamespace) -> SimpleNamespace:
+    """The region of interest: its quantizer's gain, its bound, and which squares are inside."""
+    region = SimpleNamespace()
+    region.gain, region.max_error = struct.unpack_from("<Bi", data)
+    assert region.gain <= 63
+    assert not region.gain or h.model == 2
+    assert -1 <= region.max_error < max(h.max_error, 0)
+    assert region.gain or region.max_error >= 0
+    at, inside, squares = 5, 0, []
+    while at < len(data):
+        run, at = read_number(data, at)
+        assert run or not squares
+        squares += [inside] * run
+        inside = 1 - inside
+    shape = h.slices, -(-h.rows // 16), -(-h.columns // 16)
+    assert len(squares) == np.prod(shape) <= 2**24
+    region.inside = np.array(squares, bool).reshape(shape)
+    assert region.inside.any()
+    return region
 
 
 # -------------------------------------------------------------- 4, 5: packets, index, footer

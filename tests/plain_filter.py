@@ -37,7 +37,7 @@ class FilterDecoder:
             self.magnitudes = self.zeros()
         self.history = [np.pad(frame.astype(np.int64), 2, mode="edge"), *self.history][:2]
 
-    def decode(self, payload: bytes, bound: int, base: np.ndarray | None) -> np.ndarray:
+    def decode(self, payload: bytes, bounds: np.ndarray, base: np.ndarray | None) -> np.ndarray:
         """The next frame of samples, from a payload without its head."""
         symbols = Symbols(payload)
         work = self.zeros()
@@ -46,13 +46,14 @@ class FilterDecoder:
         taps = self.list_taps(work, base)
         self.read_coefficients(symbols, len(taps))
         before, self.magnitudes = self.magnitudes, self.zeros()
-        step, most = 2 * bound + 1, (self.span + bound) // (2 * bound + 1)
         for row in range(2, self.rows + 2):
             work[row, :2] = work[row - 1, 2]
             sums, west, west_west = self.open_row(taps, work, row)
             energies = self.energies(before, row).tolist()
             line, levels = work[row, :2].tolist(), []
-            for start, energy in zip(sums, energies, strict=True):
+            row_bounds = bounds[row - 2].tolist()
+            for start, energy, bound in zip(sums, energies, row_bounds, strict=True):
+                step, most = 2 * bound + 1, (self.span + bound) // (2 * bound + 1)
                 total = start + west * line[-1] + west_west * line[-2]
                 predicted = clip(total >> 12, 0, self.span)
                 level = symbols.take_level(energy, self.contexts, self.escape, most)

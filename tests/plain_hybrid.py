@@ -101,9 +101,14 @@ def motion_plane(
 class PlainHybrid:
     """Decodes the frames of one slice."""
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(
+        self, rows: int, columns: int, inside: np.ndarray | None = None, gain: int = 0
+    ) -> None:
         self.rows, self.columns = rows, columns
         self.height, self.width = (rows + 7) // 8 * 8, (columns + 7) // 8 * 8
+        if inside is None:
+            inside = np.zeros(((rows + 15) // 16, (columns + 15) // 16), bool)
+        self.inside, self.gain = inside, gain
         self.slots: dict[int, Frame] = {}
         self.filtered: set[tuple[bool, int]] = set()  # classes that were
 
@@ -129,10 +134,12 @@ class PlainHybrid:
     ) -> None:
         if key:
             self.models = Models()
-        self.bins, self.key, self.delta = bins, key, step_of(quantizer)
+        self.bins, self.key = bins, key
+        finer = max(quantizer - self.gain, min(quantizer, 24))
+        self.deltas = step_of(quantizer), step_of(finer)
         self.references = [] if key else [self.slots[i] for i in references]
         self.now = Frame(np.zeros((self.height, self.width), np.int64))
-        self.levels = Levels(bins, self.models, self.delta)
+        self.levels = Levels(bins, self.models)
         for y in range(0, self.height, 64):
             for x in range(0, self.width, 64):
                 self._node(x, y, 6)
@@ -141,7 +148,9 @@ class PlainHybrid:
         self.slots[slot] = self.now
 
     def _filter(self) -> None:
-        kinds = classes(self.now.pixels, self.delta)
+        deltas = np.where(self.inside, self.deltas[1], self.deltas[0]).repeat(4, 0).repeat(4, 1)
+        deltas = deltas[: self.height // 4, : self.width // 4]
+        kinds = classes(self.now.pixels, deltas)
         filtered = self.now.pixels.copy()
         for top in range(0, self.height, 32):
             for left in range(0, self.width, 32):
@@ -153,13 +162,16 @@ class PlainHybrid:
                 for x, y in places:
                     self.filtered.add((self.key, int(kinds[y // 4, x // 4])))
                     filtered[y : y + 4, x : x + 4] = filter_square(
-                        self.now.pixels, kinds, x, y, self.key, self.delta
+                        self.now.pixels, kinds, x, y, self.key, self._delta(x, y)
                     )
         self.now.pixels = filtered
 
     def _is_skipped(self, x: int, y: int) -> bool:
         unit = self.now.unit(x, y)
         return unit is not None and unit.mode == SKIP
+
+    def _delta(self, x: int, y: int) -> int:
+        return self.deltas[int(self.inside[y // 16, x // 16])]
 
     # ---------------------------------------------------------------------------------- the tree
 
@@ -179,6 +191,8 @@ class PlainHybrid:
         if x >= self.width or y >= self.height:
             return
         split = x + side > self.width or y + side > self.height or (self.key and log_side == 6)
+        squares = self.inside[y // 16 : (y + side + 15) // 16, x // 16 : (x + side + 15) // 16]
+        split = split or squares.min() != squares.max()
         if not split and log_side > 3:
             before = self._before(x, y, side)
             smaller = sum(u.log_side < log_side for u in before)
@@ -336,7 +350,8 @@ class PlainHybrid:
         if self.now.unit(x, y - 1):
             near, far, own = (pixels[y + i, x : x + side] for i in (-1, -2, 0))
             above = 12 * near - 4 * far - 8 * own
-        self._add(x, y, self.levels.residual(log_side, intra, is_sine, (left, above)))
+        delta = self._delta(x, y)
+        self._add(x, y, self.levels.residual(log_side, intra, is_sine, (left, above), delta))
 
     def _residual(self, x: int, y: int, log_side: int) -> None:
         if log_side < 6 and not self.bins.bin(self.models("split_transform", log_side)):

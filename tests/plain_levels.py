@@ -112,11 +112,13 @@ class Signs:
 class Levels:
     """Reads transforms."""
 
-    def __init__(self, bins: Bins, models: Models, delta: int) -> None:
-        self.bins, self.models, self.delta = bins, models, delta
+    def __init__(self, bins: Bins, models: Models) -> None:
+        self.bins, self.models = bins, models
         self.largest = 0
 
-    def residual(self, log_side: int, intra: int, is_sine: bool, edges: Edges) -> np.ndarray:
+    def residual(
+        self, log_side: int, intra: int, is_sine: bool, edges: Edges, delta: int
+    ) -> np.ndarray:
         """Read a transform's levels and return what they stand for."""
         side = 1 << log_side
         order = scan(side)
@@ -132,12 +134,12 @@ class Levels:
             if (x, y) == order[last] or self._is_some(x, y, log_side, intra, sum(near), state):
                 size = self._size(x, y, log_side, intra, near)
                 point = 2 * size - (state >> 1)
-                coefficients[y, x] = min((point * self.delta + 8) >> 4, 2**20)
+                coefficients[y, x] = min((point * delta + 8) >> 4, 2**20)
                 found.append((x, y))
                 sizes[y, x] = size
                 self.largest = max(self.largest, size)
             state = NEXT[state][size & 1]
-        signs = Signs(matrix_of(side, is_sine), edges, self.delta)
+        signs = Signs(matrix_of(side, is_sine), edges, delta)
         for x, y in reversed(found):
             if signs.read(self.bins, self.models, x, y, int(coefficients[y, x])):
                 coefficients[y, x] *= -1

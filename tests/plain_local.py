@@ -100,9 +100,9 @@ class LocalDecoder:
         self.history = [edged(frame), *self.history][: 3 if self.with_base else 4]
         self.base_before = None if base is None else edged(base)
 
-    def decode(self, payload: bytes, bound: int, base: np.ndarray | None) -> np.ndarray:
+    def decode(self, payload: bytes, bounds: np.ndarray, base: np.ndarray | None) -> np.ndarray:
         """The next frame of samples, from a payload without its head."""
-        self.bound = bound
+        self.bounds = bounds
         self.symbols = None if self.best else Symbols(payload)
         self.rans = RansDecoder(payload, 1) if self.best else None
         self.open_frame(base)
@@ -225,7 +225,8 @@ class LocalDecoder:
         wide = self.wide_energies(row) if self.best else None
         line = self.work[row + 3, :3].tolist()
         recent = [(0, 0)] * (self.n_filters + 1)  # magnitudes of the two voxels to the left
-        for column in range(self.columns):
+        for column, bound in enumerate(self.bounds[row].tolist()):
+            self.bound = bound
             centers = [
                 self.predict(start[column], west[column // self.sums[f.sums].side], line)
                 for f, start, west in zip(self.filters, starts, wests, strict=True)

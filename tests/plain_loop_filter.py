@@ -25,8 +25,8 @@ def weights_of(key: bool, kind: int) -> list[tuple[int, int]]:
 WEIGHTS = {(key, kind): weights_of(key, kind) for key in (True, False) for kind in range(5)}
 
 
-def classes(pixels: np.ndarray, delta: int) -> np.ndarray:
-    """The class of each square of 4 x 4."""
+def classes(pixels: np.ndarray, deltas: np.ndarray) -> np.ndarray:
+    """The class of each square of 4 x 4, each of which has a Delta."""
     rows, columns = pixels.shape
     wide = np.pad(pixels, 1, mode="edge")
     middle = 2 * pixels
@@ -35,7 +35,7 @@ def classes(pixels: np.ndarray, delta: int) -> np.ndarray:
     activity = change.reshape(rows // 4, 4, columns // 4, 4).sum(axis=(1, 3))
     wide = np.pad(activity, 1, mode="edge")
     around = sum(wide[i : i + rows // 4, j : j + columns // 4] for i in range(3) for j in range(3))
-    return sum((32 * around >= 9 * delta * 2**k).astype(int) for k in range(4))
+    return sum((32 * around >= 9 * deltas * 2**k).astype(int) for k in range(4))
 
 
 def filter_square(

@@ -21,12 +21,21 @@ class ResidualDecoder:
     """Decodes the frames of one slice; payloads that are damaged raise an AssertionError."""
 
     def __init__(
-        self, rows: int, columns: int, span: int, max_error: int, with_base: bool, effort: int
+        self,
+        rows: int,
+        columns: int,
+        span: int,
+        max_error: int,
+        with_base: bool,
+        effort: int,
+        bounds: np.ndarray | None = None,
     ) -> None:
+        if bounds is None:
+            bounds = np.full((rows, columns), max_error, np.int64)
         n = min(max(rows // 96, 1), 8)
         self.edges = [rows * i // n for i in range(n + 1)]
         self.bands = [
-            BandDecoder(b - a, columns, span, max_error, with_base, effort)
+            BandDecoder(b - a, columns, span, max_error, with_base, effort, bounds[a:b])
             for a, b in pairwise(self.edges)
         ]
         self.with_base = with_base
@@ -55,10 +64,17 @@ class BandDecoder:
     """Decodes the frames of one band."""
 
     def __init__(
-        self, rows: int, columns: int, span: int, max_error: int, with_base: bool, effort: int
+        self,
+        rows: int,
+        columns: int,
+        span: int,
+        max_error: int,
+        with_base: bool,
+        effort: int,
+        bounds: np.ndarray,
     ) -> None:
         self.shape = (rows, columns)
-        self.span, self.max_error = span, max_error
+        self.span, self.max_error, self.bounds = span, max_error, bounds
         self.fast = FilterDecoder(rows, columns, span)
         self.local: LocalDecoder | None = None
         if effort != FAST:
@@ -83,16 +99,18 @@ class BandDecoder:
                 assert bound < self.max_error
                 payload = payload[4:]
             decode = self.decode_as_fast if mode in (3, 4) else coder.decode
-            frame = decode(payload, bound, base)
+            frame = decode(payload, np.minimum(bound, self.bounds), base)
         coder.keep(frame, base, coded=mode != 1)
         return frame
 
-    def decode_as_fast(self, payload: bytes, bound: int, base: np.ndarray | None) -> np.ndarray:
+    def decode_as_fast(
+        self, payload: bytes, bounds: np.ndarray, base: np.ndarray | None
+    ) -> np.ndarray:
         """A frame that is coded as FAST in a stream of another effort."""
-        step = 2 * bound + 1
+        step = np.pad(2 * bounds + 1, 2, mode="edge")
         self.fast.history = [frame[1:-1, 1:-1].astype(np.int64) for frame in self.local.history[:2]]
         self.fast.magnitudes = self.local.errors[-1, 1:-1, 1:-1] // step
-        frame = self.fast.decode(payload, bound, base)
+        frame = self.fast.decode(payload, bounds, base)
         self.local.errors = self.local.no_errors()
         self.local.errors[:, 1:-1, 1:-1] = np.minimum(step * self.fast.magnitudes, 2**27 - 1)
         return frame

@@ -15,9 +15,11 @@ from plain_order import coding_order
 class HybridBase:
     """The base layer of one slice."""
 
-    def __init__(self, header: SimpleNamespace) -> None:
+    def __init__(
+        self, header: SimpleNamespace, inside: np.ndarray | None = None, gain: int = 0
+    ) -> None:
         self.header = header
-        self.hybrid = PlainHybrid(header.rows, header.columns)
+        self.hybrid = PlainHybrid(header.rows, header.columns, inside, gain)
         self.place = 0
 
     def decode(self, payload: bytes, phase: int, key: bool) -> np.ndarray:

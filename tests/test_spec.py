@@ -51,3 +51,12 @@ def test_data_of_a_model_is_that_of_a_video_codec() -> None:
             hybrid(model=model, model_data=bytes(size))
     with pytest.raises(SpecError, match="VIDEO needs model_data"):
         hybrid(model=ModelId.VIDEO)
+
+
+def test_data_of_tokens_are_seven_bytes_and_no_bound_goes_with_them() -> None:
+    assert len(hybrid(model=ModelId.TITOK, model_data=bytes(7)).model_data) == 7
+    for size in (0, 6, 8):
+        with pytest.raises(SpecError, match="model_data has"):
+            hybrid(model=ModelId.TITOK, model_data=bytes(size))
+    with pytest.raises(SpecError, match="takes no bound"):
+        hybrid(model=ModelId.TITOK, model_data=bytes(7), max_error=0)

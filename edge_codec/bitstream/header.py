@@ -17,7 +17,9 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import numpy as np
 
 from edge_codec.bitstream.metadata import MAX_SOURCE_HEADER, pack_metadata, unpack_metadata
+from edge_codec.bitstream.region_runs import pack_region, unpack_region
 from edge_codec.errors import BitstreamError, SpecError
+from edge_codec.region import Region
 from edge_codec.spec import (
     DTYPE_IDS,
     DTYPES,
@@ -39,6 +41,8 @@ MAX_TRIGGER_TIMES = 1 << 18
 _PREFIX = struct.Struct("<8sHHI")  # magic, version, flags, header size
 _BODY = struct.Struct("<4I4BiII16sqIBBH7d3I")
 _CRC = struct.Struct("<I")
+_SIZE = struct.Struct("<I")
+_WITH_REGION = 1  # flag
 _HASH_SIZE = 32
 _FIXED = _PREFIX.size + _BODY.size
 _Enum = TypeVar("_Enum", bound=IntEnum)
@@ -125,14 +129,17 @@ def pack_header(spec: StreamSpec) -> bytes:
         source_size=len(source),
     )
     times = struct.pack(f"<{body.n_trigger_times}d", *info.trigger_time_ms)
-    variable = times + b"".join(spec.model_hashes) + spec.model_data + source
+    region, flags = pack_region(spec.region), 0
+    if region:
+        region, flags = _SIZE.pack(len(region)) + region, _WITH_REGION
+    variable = times + b"".join(spec.model_hashes) + spec.model_data + region + source
     size = _FIXED + len(variable) + _CRC.size
     if size > MAX_HEADER:
         raise SpecError(
             f"the stream's header would have {size} bytes; the limit is {MAX_HEADER}: "
             "remove what is not needed from the source's header"
         )
-    data = _PREFIX.pack(MAGIC, VERSION, 0, size) + _BODY.pack(*body) + variable
+    data = _PREFIX.pack(MAGIC, VERSION, flags, size) + _BODY.pack(*body) + variable
     return data + _CRC.pack(zlib.crc32(data))
 
 
@@ -165,9 +172,10 @@ def unpack_header(data: bytes) -> StreamSpec:
             "get the file again, without its header nothing can be decoded"
         )
     body = _Body._make(_BODY.unpack_from(data, _PREFIX.size))
-    _check_sizes(body, size)
+    region = _region_of(body, data)
+    _check_sizes(body, size, 0 if region is None else _SIZE.size + len(region))
     try:
-        return _spec_of(body, data)
+        return _spec_of(body, data, region)
     except SpecError as error:
         raise BitstreamError(f"header describes an impossible stream: {error}") from error
 
@@ -202,8 +210,8 @@ def header_size(data: bytes) -> int:
         raise BitstreamError(
             f"stream of version {version}; this edge-codec reads version {VERSION}: upgrade it"
         )
-    if flags:
-        raise BitstreamError(f"header flags are {flags:#x}; version {VERSION} knows none")
+    if flags & ~_WITH_REGION:
+        raise BitstreamError(f"header flags are {flags:#x}; version {VERSION} knows 1")
     if not _FIXED + _CRC.size <= size <= MAX_HEADER:
         raise BitstreamError(
             f"header says it has {size} bytes; {_FIXED + _CRC.size} to {MAX_HEADER} are possible"
@@ -294,7 +302,20 @@ def _check_samples(spec: StreamSpec) -> None:
         )
 
 
-def _check_sizes(body: _Body, size: int) -> None:
+def _region_of(body: _Body, data: bytes) -> bytes | None:
+    """Return the bytes of the region, which follow the model data; None without a region."""
+    _, _, flags, size = _PREFIX.unpack_from(data)
+    if not flags & _WITH_REGION:
+        return None
+    at = _FIXED + 8 * body.n_trigger_times + _HASH_SIZE * body.n_hashes + body.model_data_size
+    room = size - _CRC.size - at - _SIZE.size
+    length = _SIZE.unpack_from(data, at)[0] if room >= 0 else 0
+    if length > room or not length:
+        raise BitstreamError(f"header is too short for its region, which begins at byte {at}")
+    return data[at + _SIZE.size : at + _SIZE.size + length]
+
+
+def _check_sizes(body: _Body, size: int, region_size: int) -> None:
     if body.n_hashes > MAX_HASHES:
         raise BitstreamError(f"header lists {body.n_hashes} model files; {MAX_HASHES} are possible")
     if body.n_trigger_times > MAX_TRIGGER_TIMES:
@@ -306,19 +327,20 @@ def _check_sizes(body: _Body, size: int) -> None:
             f"header names order {body.archive} of a group; this edge-codec knows 0 and 1"
         )
     due = _FIXED + 8 * body.n_trigger_times + _HASH_SIZE * body.n_hashes
-    due += body.model_data_size + body.source_size
+    due += body.model_data_size + region_size + body.source_size
     if due + _CRC.size != size:
         raise BitstreamError(
             f"parts of the header add up to {due + _CRC.size} bytes; it says it has {size}"
         )
 
 
-def _spec_of(body: _Body, data: bytes) -> StreamSpec:
+def _spec_of(body: _Body, data: bytes, region: bytes | None) -> StreamSpec:
     if body.dtype not in DTYPES:
         raise BitstreamError(f"header names dtype {body.dtype}; known are 0 to {max(DTYPES)}")
     hashes_at = _FIXED + 8 * body.n_trigger_times
     model_data_at = hashes_at + _HASH_SIZE * body.n_hashes
-    source_at = model_data_at + body.model_data_size
+    region_at = model_data_at + body.model_data_size
+    source_at = region_at + (0 if region is None else _SIZE.size + len(region))
     low = int.from_bytes(body.low, "little", signed=True)
     kind = _enum_of(SourceKind, body.source_kind)
     spec = StreamSpec(
@@ -348,12 +370,17 @@ def _spec_of(body: _Body, data: bytes) -> StreamSpec:
         noise_sigma=body.noise_sigma,
         snr_loss_percent=body.snr_loss_percent,
         archive=bool(body.archive),
-        model_data=data[model_data_at:source_at],
+        model_data=data[model_data_at:region_at],
+        region=None if region is None else _unpacked(region, body),
     )
     _check_packable(spec)
     source = memoryview(data)[source_at : -_CRC.size]  # last: the rest is cheap to refuse
     header = SourceHeader(kind, unpack_metadata(source, b"", MAX_SOURCE_HEADER))
     return replace(spec, info=replace(spec.info, source=header))
+
+
+def _unpacked(region: bytes, body: _Body) -> Region:
+    return unpack_region(region, body.n_slices, body.rows, body.columns)
 
 
 def _enum_of(kind: type[_Enum], value: int) -> _Enum:

@@ -11,9 +11,10 @@ from edge_codec.base.layer import BaseModel
 from edge_codec.bitstream.packet import LayerId, Packet
 from edge_codec.bitstream.phases import PhaseOrder
 from edge_codec.codec.samples import (
-    BASE_CHECK,
     RESIDUAL_CHECK,
+    base_check,
     base_coder,
+    bounded_region,
     check_open,
     frame_check,
     from_samples,
@@ -26,7 +27,7 @@ from edge_codec.spec import ModelId, StreamSpec
 
 
 class _DecoderSlice:
-    """Decoding state of one group of a slice."""
+    """Decoding state of one group of a slice; `spec` is of that slice."""
 
     def __init__(
         self,
@@ -43,7 +44,14 @@ class _DecoderSlice:
             span, with_base = spec.high - spec.low, self.base is not None
             rows, columns = spec.info.frame_shape
             self.residual = ResidualDecoder(
-                rows, columns, span, spec.max_error, with_base, mapper, spec.effort
+                rows,
+                columns,
+                span,
+                spec.max_error,
+                with_base,
+                mapper,
+                spec.effort,
+                bounded_region(spec),
             )
         self.due: int | None = None  # turn of the next frame
 
@@ -100,9 +108,11 @@ class Decoder:
         state, turn = self._state(packet)
         base = None
         if state.base is not None:
-            check, payload = _split(packet, LayerId.BASE, BASE_CHECK)
+            form = base_check(self.spec.model)
+            check, payload = _split(packet, LayerId.BASE, form)
             base = state.base.decode(payload, packet.phase_index, packet.key)
-            _compare(frame_check(base) & 0xFFFF, check, packet, LayerId.BASE)
+            if form.size:
+                _compare(frame_check(base) & 0xFFFF, check, packet, LayerId.BASE)
         decoded = base
         if state.residual is not None:
             check, payload = _split(packet, LayerId.RESIDUAL, RESIDUAL_CHECK)
@@ -123,7 +133,7 @@ class Decoder:
             self._slices.pop(packet.slice_index, None)
             check_open(len(self._slices), self.spec, BitstreamError)
             state = _DecoderSlice(
-                self.spec,
+                self.spec.of_slice(packet.slice_index),
                 self._model,
                 self._map,
                 preview=self._preview,
@@ -169,11 +179,12 @@ class Decoder:
 
 
 def _split(packet: Packet, layer: LayerId, check: struct.Struct) -> tuple[int, bytes]:
-    """Return a layer's check and coded payload."""
+    """Return a layer's check, 0 where it has none, and coded payload."""
     payload = packet.layers.get(layer)
     if payload is None or len(payload) < check.size:
         raise BitstreamError(f"packet {packet.sequence} lacks its {layer.name.lower()} layer")
-    return check.unpack_from(payload)[0], payload[check.size :]
+    found = check.unpack_from(payload)[0] if check.size else 0
+    return found, payload[check.size :]
 
 
 def _compare(found: int, check: int, packet: Packet, layer: LayerId) -> None:

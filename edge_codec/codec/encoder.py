@@ -14,8 +14,8 @@ from edge_codec.bitstream.packet import LayerId, Packet
 from edge_codec.bitstream.phases import PhaseOrder
 from edge_codec.codec.encoder_slice import EncoderSlice
 from edge_codec.codec.samples import (
-    BASE_CHECK,
     RESIDUAL_CHECK,
+    base_check,
     check_open,
     frame_check,
     is_key,
@@ -253,7 +253,7 @@ class Encoder:
             if state.failed:
                 raise FrameError(f"an earlier frame of slice {index} failed; begin a new stream")
         for state in self._slices.values():
-            state.restart(self.spec, self._model, self._map)
+            state.restart(self.spec.of_slice(index), self._model, self._map)
         self._next_phases, self._finished, self._sequence = {}, set(), 0
 
     def _begin(
@@ -298,7 +298,7 @@ class Encoder:
         state, (payload, base) = work.state, coded
         layers: dict[LayerId, bytes] = {}
         if payload is not None and base is not None:
-            layers[LayerId.BASE] = BASE_CHECK.pack(frame_check(base) & 0xFFFF) + payload
+            layers[LayerId.BASE] = self._checked(base) + payload
             if self._watch is not None:
                 self._watch(state.samples, base)
         elif self._empty_base:
@@ -319,6 +319,11 @@ class Encoder:
             del self._slices[work.slice_index]
         return packet
 
+    def _checked(self, base: NDArray[np.uint32]) -> bytes:
+        """Return the check of a base frame, or nothing where the model's frames have none."""
+        form = base_check(self.spec.model)
+        return form.pack(frame_check(base) & 0xFFFF) if form.size else b""
+
     def _check_slice(self, slice_index: int) -> None:
         if not 0 <= slice_index < self.spec.info.n_slices:
             raise FrameError(f"slice {slice_index} of a stream of {self.spec.info.n_slices} slices")
@@ -330,7 +335,7 @@ class Encoder:
         if slice_index not in self._slices:
             check_open(len(self._slices), self.spec, SpecError)
             self._slices[slice_index] = EncoderSlice(
-                self.spec,
+                self.spec.of_slice(slice_index),
                 self._model,
                 self._map,
                 self._next_phases.get(slice_index, 0),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_codec.base.layer import BaseModel
-from edge_codec.codec.samples import base_coder
+from edge_codec.codec.samples import base_coder, bounded_region
 from edge_codec.engine import Mapper
 from edge_codec.errors import EngineError, FrameError
 from edge_codec.noise import allowed_variance
@@ -22,7 +22,7 @@ class EncoderSlice:
     Parameters
     ----------
     spec : StreamSpec
-        The stream.
+        The stream, of this slice alone.
     model : BaseModel or None
         Of its base layer.
     mapper : callable
@@ -43,11 +43,19 @@ class EncoderSlice:
     ) -> None:
         self.base = base_coder(spec, model, mapper) if has_base else None
         self.residual: ResidualEncoder | None = None
+        self._region = bounded_region(spec)
         if spec.max_error is not None:
             span, with_base = spec.high - spec.low, self.base is not None
             rows, columns = spec.info.frame_shape
             self.residual = ResidualEncoder(
-                rows, columns, span, spec.max_error, with_base, mapper, spec.effort
+                rows,
+                columns,
+                span,
+                spec.max_error,
+                with_base,
+                mapper,
+                spec.effort,
+                self._region,
             )
         self.turn = turn
         self.begun = False
@@ -81,7 +89,7 @@ class EncoderSlice:
         Raises
         ------
         FrameError
-            If any voxel is further off than the bound.
+            If any voxel is further off than its bound.
         """
         allowed = allowed_variance(spec.noise_sigma, spec.snr_loss_percent)
         promised, bound = spec.snr_loss_percent > 0, spec.max_error or 0
@@ -91,6 +99,9 @@ class EncoderSlice:
         while True:
             payload, decoded = coder.encode(samples, base, key, bound, give_up_ns, self.decoded)
             variance = _variance_within(bound, samples, decoded)
+            if self._region is not None and (inner := self._region).max_error < bound:
+                inside = inner.voxels
+                _variance_within(inner.max_error, samples[inside], decoded[inside])
             if variance <= allowed or not promised:
                 coder.commit()
                 return payload, decoded

@@ -13,10 +13,13 @@ from edge_codec.base import _frame
 from edge_codec.base.layer import BaseCoder, BaseModel
 from edge_codec.engine import Mapper
 from edge_codec.errors import EdgeCodecError, FrameError, SpecError
+from edge_codec.residual import BoundedRegion
 from edge_codec.spec import ModelId, StreamSpec
 
 BASE_CHECK = struct.Struct("<H")
 """The low 16 bits of a frame's check: a base layer may have a hundred bytes, all in all."""
+
+NO_CHECK = struct.Struct("")
 
 RESIDUAL_CHECK = struct.Struct("<I")
 
@@ -29,7 +32,17 @@ SIDE_COSTS = {
     ModelId.DWT_CAL: 64,
     ModelId.VIDEO: 160,
     ModelId.DWT_CAL_VAE: 64,
+    ModelId.TITOK: 32,
 }
+
+
+def base_check(model: ModelId) -> struct.Struct:
+    """Return the form of the check that begins a model's base layers.
+
+    Frames of `TITOK` have none: floats make them, so machines may differ in a sample by one. What
+    is coded, its tokens, is the same everywhere, and the CRC of the packet guards it.
+    """
+    return NO_CHECK if model is ModelId.TITOK else BASE_CHECK
 
 
 def frame_check(samples: NDArray[np.uint32]) -> int:
@@ -94,12 +107,36 @@ def coded_dtype(spec: StreamSpec) -> np.dtype[Any]:
 
 
 def base_coder(spec: StreamSpec, model: BaseModel | None, mapper: Mapper) -> BaseCoder | None:
-    """Return the coder of one slice's base layer, None in a stream without."""
+    """Return the coder of one slice's base layer, None in a stream without.
+
+    Parameters
+    ----------
+    spec : StreamSpec
+        What `StreamSpec.of_slice` gives.
+    model : BaseModel or None
+        Loaded model.
+    mapper : callable
+        How to go over the parts of a frame.
+    """
     if spec.model is ModelId.NONE:
         return None
     if model is None:
         raise SpecError(f"the stream needs model '{spec.model.label}'; pass it loaded")
     return model.coder(spec, mapper)
+
+
+def bounded_region(spec: StreamSpec) -> BoundedRegion | None:
+    """Return the voxels of one slice that have a lower bound, None where none have.
+
+    Parameters
+    ----------
+    spec : StreamSpec
+        What `StreamSpec.of_slice` gives.
+    """
+    region = spec.region
+    if region is None or region.max_error is None:
+        return None
+    return BoundedRegion(region.mask(1, *spec.info.frame_shape)[0], region.max_error)
 
 
 def slice_size(model: ModelId, rows: int, columns: int) -> int:

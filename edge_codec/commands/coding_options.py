@@ -6,10 +6,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge_codec.base.titok.conditions import ClinicalFacts
     from edge_codec.runtime.base_rate import BaseRate
     from edge_codec.spec import ModelId
 
-MODELS = "none|vqvae|dwt-cal|video|dwt-cal-vae"
+MODELS = "none|vqvae|dwt-cal|video|dwt-cal-vae|titok"
 
 
 def positive(text: str) -> int:
@@ -25,7 +26,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExcl
     parser.add_argument(
         "--model", default="none", metavar=MODELS,
         help="base layer: none, tokens of a network, our video codec, or a standard one (extra "
-        "'video'); with a model and no promise, a stream holds the base alone",
+        "'video'); titok: 32 tokens a frame, a preview that takes no promise; with a model and no "
+        "promise, a stream holds the base alone",
     )  # fmt: skip
     aim = parser.add_mutually_exclusive_group()
     aim.add_argument(
@@ -37,6 +39,26 @@ def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExcl
         help="instead of a quality: bits that a frame of that base layer may take on average",
     )  # fmt: skip
     return aim
+
+
+def patient_facts(text: str) -> ClinicalFacts:
+    """Return facts like height=172,weight=80,group=DCM, for argparse."""
+    from edge_codec.base.titok.conditions import ClinicalFacts
+    from edge_codec.errors import SpecError
+
+    facts: dict[str, str] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name not in ("height", "weight", "group") or name in facts:
+            raise argparse.ArgumentTypeError(
+                f"'{part}' is no fact; write for example height=172,weight=80,group=DCM"
+            )
+        facts[name] = value
+    try:
+        height, weight = (float(facts.get(name, 0)) for name in ("height", "weight"))
+        return ClinicalFacts(height, weight, facts.get("group", ""))
+    except (ValueError, SpecError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def chosen_rate(options: argparse.Namespace) -> BaseRate:

@@ -13,10 +13,12 @@ from edge_codec.commands.coding_options import (
     add_model_options,
     chosen_bound,
     chosen_rate,
+    patient_facts,
     positive,
 )
 from edge_codec.commands.report import add_output_options, progress, show
 from edge_codec.exit_status import ExitStatus
+from edge_codec.spec import ModelId
 
 if TYPE_CHECKING:
     from edge_codec.cli import Console
@@ -29,6 +31,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help=".nii, .nii.gz, .npy, .dcm or a DICOM folder")
     parser.add_argument("target", type=Path, help="the stream to write, .ecd")
     _add_promise(parser)
+    _add_region(parser)
     aim = add_model_options(parser)
     aim.add_argument(
         "--psnr",
@@ -66,6 +69,30 @@ def _add_promise(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_region(parser: argparse.ArgumentParser) -> None:
+    """Declare the region of interest."""
+    parser.add_argument(
+        "--roi",
+        metavar="heart|FILE",
+        help="region of interest, which comes back better than the rest: the heart, found by the "
+        "segmentation network, or a mask of the exam's size (.npy, .nii, .nii.gz), not 0 inside",
+    )
+    parser.add_argument(
+        "--roi-gain",
+        type=int,
+        metavar="N",
+        help="with --roi: quality steps by which dwt-cal is finer in the region (without the "
+        "option 6, and 0 with --roi-max-error)",
+    )
+    parser.add_argument(
+        "--roi-max-error",
+        type=int,
+        metavar="M",
+        help="with --roi and a larger --max-error: no voxel of the region is off by more than M; "
+        "0: the region is lossless",
+    )
+
+
 def _add_coding(parser: argparse.ArgumentParser) -> None:
     """Declare how frames are coded."""
     parser.add_argument(
@@ -93,6 +120,14 @@ def _add_coding(parser: argparse.ArgumentParser) -> None:
         metavar="x265|x265-main10|svt-av1|nvenc",
         help="which standard encoder --model video takes: x265 without the option; svt-av1 for "
         "browsers, x265-main10 for players that decode on a chip",
+    )
+    parser.add_argument(
+        "--patient",
+        type=patient_facts,
+        metavar="FACTS",
+        help="what titok's networks are told of the patient and the stream keeps in its header: "
+        "height in cm, weight in kg, disease group, as far as given, for example "
+        "height=172,weight=80,group=DCM",
     )
     parser.add_argument(
         "--effort",
@@ -147,15 +182,22 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
             look_ahead=options.look_ahead,
             video_encoder=options.video_encoder,
             base_cost_percent=options.base_cost,
+            roi=options.roi,
+            roi_gain=options.roi_gain,
+            roi_max_error=options.roi_max_error,
+            patient=options.patient,
         ),
         progress(options, console),
     )
     spec, info = report.spec, report.spec.info
+    if options.roi is not None and spec.region is None:
+        print("edge-codec: no heart was found; all is coded as without --roi", file=console.err)
     fields = {
         "target": str(options.target),
         "slices_phases_rows_columns": [info.n_slices, info.n_phases, *info.frame_shape],
         "promise": promise_text(spec),
         **_noise_fields(spec),
+        **region_fields(spec),
         **_base_fields(report),
         **_rate_fields(report, options.bits_per_frame),
         "effort": spec.effort.name.lower(),
@@ -216,6 +258,8 @@ def order_text(spec: StreamSpec) -> str:
 
 def promise_text(spec: StreamSpec, *, preview: bool = False) -> str:
     """Say what the stream, or its preview, guarantees."""
+    if spec.model is ModelId.TITOK:
+        return "none: 32 tokens a frame, a preview for triage and search, not for diagnosis"
     if spec.max_error is None or preview:
         return "none: base layer of a model, lossy, not for diagnosis"
     percent, noise = spec.snr_loss_percent, f"noise of sigma {spec.noise_sigma:.3g}"
@@ -224,9 +268,26 @@ def promise_text(spec: StreamSpec, *, preview: bool = False) -> str:
             return "lossless"
         return f"lossless: an estimated {noise} is too little for an error at {percent:g} % of SNR"
     bound = f"no voxel off by more than {spec.max_error} stored units"
+    if spec.region is not None and spec.region.max_error is not None:
+        inner = spec.region.max_error
+        bound += f", and by {inner} in the region" if inner else ", and the region lossless"
     if not percent:
         return bound
     return f"{bound}; SNR loss at most {percent:g} % of an estimated {noise}"
+
+
+def region_fields(spec: StreamSpec) -> dict[str, Any]:
+    """Return what there is to say of a region of interest."""
+    region, info = spec.region, spec.info
+    if region is None:
+        return {}
+    mask = region.mask(info.n_slices, *info.frame_shape)
+    return {
+        "region_percent_of_voxels": 100 * float(mask.mean()),
+        "region_slices": int(mask.any(axis=(1, 2)).sum()),
+        "region_quality_gain": region.quality_gain,
+        "region_max_error": region.max_error,
+    }
 
 
 def _stored_ratio(source: Path, stream_bytes: int) -> float | None:

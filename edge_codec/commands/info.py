@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_codec.commands.compress import order_text, promise_text
+from edge_codec.commands.compress import order_text, promise_text, region_fields
 from edge_codec.commands.report import show
 from edge_codec.exit_status import ExitStatus
 
@@ -67,7 +68,9 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "model_sha256": [digest.hex() for digest in spec.model_hashes],
         "order": order_text(spec),
         **_video_fields(spec),
+        **_titok_fields(spec),
         **quantizers.fields(),
+        **region_fields(spec),
         "groups_without_base_layer": bare if spec.model and spec.max_error is not None else None,
         "max_error": spec.max_error,
         "promise": promise_text(spec),
@@ -107,6 +110,22 @@ def _video_fields(spec: StreamSpec) -> dict[str, Any]:
         "video_parameter_set_bytes": len(parameter_sets),
         "video_encoder": " or ".join(encoders_of(form)),  # no more of its settings is sent
     }
+
+
+def _titok_fields(spec: StreamSpec) -> dict[str, Any]:
+    """Return what the header of a stream of model `titok` says that its networks were told."""
+    from edge_codec.spec import ModelId
+
+    if spec.model is not ModelId.TITOK:
+        return {}
+    from edge_codec.base.titok.conditions import unpack_facts
+    from edge_codec.errors import BitstreamError
+
+    try:
+        facts = asdict(unpack_facts(spec.model_data))
+    except BitstreamError as error:
+        return {"told": f"unknown: {error}"}
+    return {f"told_{name}": value for name, value in facts.items() if value}
 
 
 def _run_folder(options: argparse.Namespace, console: Console) -> ExitStatus:

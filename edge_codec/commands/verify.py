@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from edge_codec.commands.compress import promise_text
 from edge_codec.commands.report import add_output_options, progress, show
 from edge_codec.exit_status import ExitStatus
 
@@ -39,6 +40,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     fields = {
         "source": str(options.source),
         "whole": report.ok,
+        "promise": promise_text(report.spec) if report.spec else None,
         "packets": report.packets,
         "decoded_frames": frames if options.decode else None,
         "problems": [f"byte {problem.offset}: {problem.what}" for problem in report.problems],

@@ -24,20 +24,39 @@ static const char CAPSULE[] = "edge_codec.residual." NAME;
 
 static void capsule_free(PyObject *capsule) { band_free(PyCapsule_GetPointer(capsule, CAPSULE)); }
 
-static PyObject *py_new(PyObject *self, PyObject *args) {
-    Py_ssize_t rows, columns;
-    unsigned long span, bound;
-    int with_base, effort;
-    (void)self;
-    if (!PyArg_ParseTuple(args, "nnkkpi", &rows, &columns, &span, &bound, &with_base, &effort))
-        return NULL;
+/* The state of a band; `inside` has a byte for each voxel, or none. */
+static PyObject *make_state(Py_ssize_t rows, Py_ssize_t columns, unsigned long span,
+                            unsigned long bound, int with_base, int effort,
+                            const Py_buffer *inside, unsigned long region_bound) {
     if (rows < 1 || columns < 1 || rows > 65535 || columns > 65535 || span > 0xFFFFFFFF ||
         bound > 0x7FFFFFFF || effort < FAST || effort > BEST)
         return PyErr_Format(PyExc_ValueError, "size, range or effort out of bounds");
+    if (inside->len && (inside->len != rows * columns || region_bound > 0x7FFFFFFF))
+        return PyErr_Format(PyExc_ValueError, "a region of %zd voxels in a band of %zd x %zd",
+                            inside->len, rows, columns);
     band_coder *c =
         band_new((size_t)rows, (size_t)columns, (uint32_t)span, (uint32_t)bound, with_base, effort);
     if (!c) return PyErr_NoMemory();
+    if (inside->len && !set_region(c, inside->buf, (uint32_t)region_bound)) {
+        band_free(c);
+        return PyErr_NoMemory();
+    }
     return PyCapsule_New(c, CAPSULE, capsule_free);
+}
+
+static PyObject *py_new(PyObject *self, PyObject *args) {
+    Py_ssize_t rows, columns;
+    unsigned long span, bound, region_bound = 0;
+    int with_base, effort;
+    Py_buffer inside = {.len = 0};
+    (void)self;
+    if (!PyArg_ParseTuple(args, "nnkkpi|y*k", &rows, &columns, &span, &bound, &with_base, &effort,
+                          &inside, &region_bound))
+        return NULL;
+    PyObject *const state =
+        make_state(rows, columns, span, bound, with_base, effort, &inside, region_bound);
+    if (inside.obj) PyBuffer_Release(&inside);
+    return state;
 }
 
 /* The arguments of a call: the decoded frame is written to `out`. */
@@ -131,7 +150,8 @@ static PyObject *py_decode(PyObject *self, PyObject *args) {
 }
 
 static PyMethodDef METHODS[] = {
-    {"new", py_new, METH_VARARGS, "new(rows, columns, span, bound, with_base, effort) -> state"},
+    {"new", py_new, METH_VARARGS,
+     "new(rows, columns, span, bound, with_base, effort, inside=b'', region_bound=0) -> state"},
     {"encode", py_encode, METH_VARARGS,
      "encode(state, frame, base, key, decoded, bound, give_up) -> payload; again until commit"},
     {"commit", py_commit, METH_O, "commit(state): go on to the next frame"},

@@ -6,7 +6,15 @@ from numpy.typing import NDArray
 State = NewType("State", object)
 
 def new(
-    rows: int, columns: int, span: int, bound: int, with_base: bool, effort: int, /
+    rows: int,
+    columns: int,
+    span: int,
+    bound: int,
+    with_base: bool,
+    effort: int,
+    inside: bytes = b"",
+    region_bound: int = 0,
+    /,
 ) -> State: ...
 def encode(
     state: State,

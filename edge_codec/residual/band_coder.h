@@ -12,6 +12,8 @@ enum { MODE_CODED = 0, MODE_RAW = 1, MODE_BOUND = 2, MODE_FAST = 3, MODE_FAST_BO
 typedef struct {
     size_t rows, columns;
     uint32_t span, bound;
+    uint32_t region_bound; /* of the voxels inside */
+    uint8_t *inside;       /* which voxels are in the region, or NULL */
     int with_base, effort;
     int pending; /* a frame was encoded and not committed: its models are to be taken back first */
     filter_state filter, filter_before; /* of other efforts, empty until it is needed */
@@ -28,6 +30,7 @@ static void band_free(band_coder *c) {
     free(c->writer.pairs);
     free(c->writer.bits);
     free(c->payload);
+    free(c->inside);
     free(c);
 }
 
@@ -53,6 +56,16 @@ static band_coder *band_new(size_t rows, size_t columns, uint32_t span, uint32_t
         return start_group(c), c;
     band_free(c);
     return NULL;
+}
+
+/* Gives the voxels of a region their bound. Returns 0 without memory. */
+static int set_region(band_coder *c, const uint8_t *inside, uint32_t bound) {
+    const size_t n = c->rows * c->columns;
+    c->inside = malloc(n);
+    if (!c->inside) return 0;
+    for (size_t i = 0; i < n; i++) c->inside[i] = inside[i] != 0;
+    c->region_bound = bound;
+    return 1;
 }
 
 static unsigned bits_of(uint32_t span) { return span ? 32u - (unsigned)__builtin_clz(span) : 0; }
@@ -158,11 +171,10 @@ static void lend_plane(band_coder *c, int to, int from) {
 }
 
 /* Gives the filter what there is of earlier frames, and the base; magnitudes turn into its unit. */
-static int open_fallback(band_coder *c, const uint32_t *base, uint32_t bound) {
+static int open_fallback(band_coder *c, const uint32_t *base, const bounds *b) {
     if (!reserve_filter(c)) return 0;
     filter_state *const f = &c->filter;
     const local_state *const s = &c->local.frame;
-    const double step = 2 * (double)bound + 1;
     f->history = s->history < 2 ? s->history : 2;
     if (s->history >= 1) lend_plane(c, PREVIOUS, BEFORE1);
     if (s->history >= 2) lend_plane(c, BEFORE, BEFORE2);
@@ -170,23 +182,26 @@ static int open_fallback(band_coder *c, const uint32_t *base, uint32_t bound) {
     for (size_t row = 0; row < c->rows; row++) {
         uint32_t *const out = f->error_before + at(f, row, 0);
         const uint32_t *in = c->local.error_before[s->n_filters] + place_of(s, row, 0);
-        if (!bound) memcpy(out, in, c->columns * sizeof *out);
+        if (!b->frame) memcpy(out, in, c->columns * sizeof *out);
         else /* below 2^53 the floor of a rounded quotient is that of the quotient */
-            for (size_t i = 0; i < c->columns; i++) out[i] = (uint32_t)(int32_t)(in[i] / step);
+            for (size_t i = 0; i < c->columns; i++) {
+                const double step = 2 * (double)bound_at(b, row * c->columns + i) + 1;
+                out[i] = (uint32_t)(int32_t)(in[i] / step);
+            }
     }
     return 1;
 }
 
 /* Takes over what the filter coded, as if all filters of the effort had predicted as it did. */
-static void close_fallback(band_coder *c, uint32_t bound) {
+static void close_fallback(band_coder *c, const bounds *b) {
     filter_state *const f = &c->filter;
     local_state *const s = &c->local.frame;
-    const uint64_t step = 2 * (uint64_t)bound + 1;
     for (size_t row = 0; row < c->rows; row++) {
         const size_t from = at(f, row, 0), to = place_of(s, row, 0);
         load_row(s, NOW, row, f->plane[CURRENT] + from);
         uint32_t *const error = c->local.error[0] + to;
         for (size_t i = 0; i < c->columns; i++) {
+            const uint64_t step = 2 * (uint64_t)bound_at(b, row * c->columns + i) + 1;
             const uint64_t m = f->error[from + i] * step;
             error[i] = m < MAX_MAGNITUDE ? (uint32_t)m : MAX_MAGNITUDE;
         }
@@ -235,17 +250,18 @@ static size_t join(band_coder *c, int effort, uint32_t bound) {
 /* Codes the frame into the writer; returns the effort that did so, -1 without memory. */
 static int encode_as(band_coder *c, const uint32_t *frame, const uint32_t *base, uint32_t bound,
                      int64_t give_up) {
+    const bounds b = bounds_of(bound, c->region_bound, c->inside);
     symbol_writer *const w = &c->writer;
     reset(w);
     if (c->effort == FAST)
-        return encode_filter(&c->filter, bound, frame, w) == RESIDUAL_OK ? FAST : -1;
-    const int status = encode_local(&c->local, bound, frame, w, give_up);
+        return encode_filter(&c->filter, &b, frame, w) == RESIDUAL_OK ? FAST : -1;
+    const int status = encode_local(&c->local, &b, frame, w, give_up);
     if (status != RESIDUAL_LATE) return status == RESIDUAL_OK ? c->effort : -1;
     restore_models(c);
     reset(w);
-    if (!open_fallback(c, base, bound)) return -1;
-    if (encode_filter(&c->filter, bound, frame, w) != RESIDUAL_OK) return -1;
-    close_fallback(c, bound);
+    if (!open_fallback(c, base, &b)) return -1;
+    if (encode_filter(&c->filter, &b, frame, w) != RESIDUAL_OK) return -1;
+    close_fallback(c, &b);
     return FAST;
 }
 
@@ -274,11 +290,12 @@ static int decode_raw(band_coder *c, const uint8_t *payload, size_t size) {
 
 static int decode_as(band_coder *c, int effort, const uint32_t *base, uint32_t bound,
                      symbol_reader *r) {
-    if (effort != FAST) return decode_local(&c->local, bound, r);
-    if (c->effort == FAST) return decode_filter(&c->filter, bound, r);
-    if (!open_fallback(c, base, bound)) return RESIDUAL_NO_MEMORY;
-    const int status = decode_filter(&c->filter, bound, r);
-    if (status == RESIDUAL_OK) close_fallback(c, bound);
+    const bounds b = bounds_of(bound, c->region_bound, c->inside);
+    if (effort != FAST) return decode_local(&c->local, &b, r);
+    if (c->effort == FAST) return decode_filter(&c->filter, &b, r);
+    if (!open_fallback(c, base, &b)) return RESIDUAL_NO_MEMORY;
+    const int status = decode_filter(&c->filter, &b, r);
+    if (status == RESIDUAL_OK) close_fallback(c, &b);
     return status;
 }
 

@@ -9,6 +9,8 @@ block, and three of those with every binary decision mixed from what each says.
 Where there is no time for the effort of the stream, a frame is coded as at the least effort, from
 the frames that are decoded already, whatever effort they were coded with.
 
+In a region of interest, the bound of a voxel may be lower than elsewhere, down to lossless.
+
 A frame is cut into horizontal bands that know nothing of each other, so that several threads can
 share it without changing a bit. The arithmetic is in C (`_residual.c`); `docs/bitstream.md`
 specifies the bytes, and the tests hold the same in plain Python.
@@ -17,6 +19,7 @@ specifies the bytes, and the tests hold the same in plain Python.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +79,40 @@ def _split(payload: bytes, count: int) -> list[bytes]:
     return [*parts, payload[start:]]
 
 
+@dataclass(frozen=True, slots=True)
+class BoundedRegion:
+    """Voxels of all frames of a slice that have a lower bound than the others.
+
+    Attributes
+    ----------
+    voxels : ndarray, shape (rows, columns), bool
+        Which ones.
+    max_error : int
+        Their bound; a frame whose own bound is lower has that one everywhere.
+    """
+
+    voxels: NDArray[np.bool_]
+    max_error: int
+
+    def check(self, shape: tuple[int, int], max_error: int) -> None:
+        """Refuse a region that does not fit a slice.
+
+        Raises
+        ------
+        SpecError
+            If it has another shape or type, or no lower bound than the slice.
+        """
+        if self.voxels.shape != shape or self.voxels.dtype != np.bool_:
+            raise SpecError(
+                f"a region of {self.voxels.shape} {self.voxels.dtype}; expected {shape} bool"
+            )
+        if not 0 <= self.max_error < max_error:
+            raise SpecError(
+                f"max_error {self.max_error} in a region and {max_error} outside of it; use a "
+                "lower one in the region"
+            )
+
+
 class _Slice:
     """State of one slice and the checks that encoder and decoder share."""
 
@@ -88,6 +125,7 @@ class _Slice:
         with_base: bool,
         mapper: Mapper = map,
         effort: Effort = Effort.DEFAULT,
+        region: BoundedRegion | None = None,
     ) -> None:
         if not (
             1 <= rows <= MAX_SIDE
@@ -99,6 +137,8 @@ class _Slice:
                 f"frames of {rows}x{columns}, span {span}, max_error {max_error}: sides are 1 to "
                 f"{MAX_SIDE}, the span is below 2**32, max_error is below 2**31"
             )
+        if region is not None:
+            region.check((rows, columns), max_error)
         self._shape = (rows, columns)
         self._span = span
         self._max_error = max_error
@@ -108,7 +148,15 @@ class _Slice:
         self._map = mapper
         self._bands = cut_bands(rows)
         self._states = [
-            native.new(band.stop - band.start, columns, span, max_error, with_base, effort)
+            native.new(
+                band.stop - band.start,
+                columns,
+                span,
+                max_error,
+                with_base,
+                effort,
+                *(() if region is None else (region.voxels[band].tobytes(), region.max_error)),
+            )
             for band in self._bands
         ]
 
@@ -156,6 +204,8 @@ class ResidualEncoder(_Slice):
         How to go over the bands: `map`, or an executor's `map` for several threads.
     effort : Effort
         Which of the three predictors and coders.
+    region : BoundedRegion, optional
+        Voxels of a lower bound.
 
     Raises
     ------

@@ -2,6 +2,7 @@
 #ifndef EDGE_CODEC_LOCAL_CODE_H
 #define EDGE_CODEC_LOCAL_CODE_H
 
+#include "bounds.h"
 #include "local_lossless.h"
 
 /* The same of a window of 7 columns, 3 rows of the frame in work, and 5 of the previous one. */
@@ -91,11 +92,12 @@ RANS_INLINE void predict_voxel(const local_coder *c, size_t column, size_t place
 }
 
 /* Codes `frame` if the writer is given, else decodes; the decoded frame is left in plane NOW. */
-RANS_INLINE int code_local(local_coder *c, uint32_t bound, const uint32_t *frame, symbol_writer *w,
-                           symbol_reader *r, int64_t give_up, const int best) {
+RANS_INLINE int code_local(local_coder *c, const bounds *b, const uint32_t *frame, symbol_writer *w,
+                           symbol_reader *r, int64_t give_up, const int best, const int regional) {
     local_state *const s = &c->frame;
     const int filters = s->n_filters;
-    const uint64_t largest = largest_code(s->span, bound);
+    uint32_t bound = b->frame;
+    uint64_t largest = largest_code(s->span, bound);
     mixing_voxel v = {0};
     uint32_t energy[INPUTS], *scales[INPUTS];
     open_local(s);
@@ -107,6 +109,10 @@ RANS_INLINE int code_local(local_coder *c, uint32_t bound, const uint32_t *frame
         for (size_t column = 0; column < s->columns; column++) {
             const size_t place = place_of(s, row, column);
             if (w && !reserve(w, MOST_DECISIONS / ROOM)) return RESIDUAL_NO_MEMORY;
+            if (regional) {
+                bound = bound_at(b, row * s->columns + column);
+                largest = largest_code(s->span, bound);
+            }
             predict_voxel(c, column, place, &v, energy);
             const int64_t predicted = (int64_t)v.center[filters], middle = (predicted + 8) >> 4;
             int64_t level = 0;
@@ -136,17 +142,28 @@ RANS_INLINE int code_local(local_coder *c, uint32_t bound, const uint32_t *frame
     return RESIDUAL_OK;
 }
 
-/* RESIDUAL_LATE if the instant `give_up` comes first. */
-static int encode_local(local_coder *c, uint32_t bound, const uint32_t *frame, symbol_writer *w,
-                        int64_t give_up) {
-    if (c->frame.effort == BEST) return code_local(c, bound, frame, w, NULL, give_up, 1);
-    return bound ? code_local(c, bound, frame, w, NULL, give_up, 0)
-                 : encode_lossless(c, frame, w, give_up);
+/* The same with a loop of its own for each effort, and for frames with a region. */
+static int code_either(local_coder *c, const bounds *b, const uint32_t *frame, symbol_writer *w,
+                       symbol_reader *r, int64_t give_up) {
+    const int best = c->frame.effort == BEST;
+    if (b->inside)
+        return best ? code_local(c, b, frame, w, r, give_up, 1, 1)
+                    : code_local(c, b, frame, w, r, give_up, 0, 1);
+    if (w)
+        return best ? code_local(c, b, frame, w, NULL, give_up, 1, 0)
+                    : code_local(c, b, frame, w, NULL, give_up, 0, 0);
+    return best ? code_local(c, b, NULL, NULL, r, 0, 1, 0) : code_local(c, b, NULL, NULL, r, 0, 0, 0);
 }
 
-static int decode_local(local_coder *c, uint32_t bound, symbol_reader *r) {
-    return c->frame.effort == BEST ? code_local(c, bound, NULL, NULL, r, 0, 1)
-                                   : code_local(c, bound, NULL, NULL, r, 0, 0);
+/* RESIDUAL_LATE if the instant `give_up` comes first. */
+static int encode_local(local_coder *c, const bounds *b, const uint32_t *frame, symbol_writer *w,
+                        int64_t give_up) {
+    if (c->frame.effort != BEST && !b->frame) return encode_lossless(c, frame, w, give_up);
+    return code_either(c, b, frame, w, NULL, give_up);
+}
+
+static int decode_local(local_coder *c, const bounds *b, symbol_reader *r) {
+    return code_either(c, b, NULL, NULL, r, 0);
 }
 
 #endif

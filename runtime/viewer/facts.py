@@ -36,8 +36,13 @@ def facts_of(spec: StreamSpec) -> dict[str, Any]:
 
 
 def _promise(spec: StreamSpec) -> str:
+    if spec.model is ModelId.TITOK:
+        return "none: 32 tokens a frame, a preview, not for diagnosis"
     if spec.max_error is None:
         return "none: lossy base layer, not for diagnosis"
     if spec.max_error == 0:
         return "lossless: every voxel as stored"
-    return f"no voxel off by more than {spec.max_error}"
+    bound = f"no voxel off by more than {spec.max_error}"
+    if spec.region is None or spec.region.max_error is None:
+        return bound
+    return f"{bound}, in the region of interest by no more than {spec.region.max_error}"

@@ -23,6 +23,7 @@ from edge_codec.spec import (
     MAX_SIDE,
     MAX_SLICES,
     MAX_SNR_LOSS_PERCENT,
+    TITOK_MODEL_DATA,
     CineInfo,
     Effort,
     ModelId,
@@ -151,11 +152,15 @@ def specs(draw: st.DrawFn) -> StreamSpec:
     window_low = low + draw(st.integers(-WINDOW_LIMIT, WINDOW_LIMIT))
     errors = st.integers(0, (1 << 31) - 1)
     max_error = 0 if floats else draw(errors if model is ModelId.NONE else st.none() | errors)
+    if model is ModelId.TITOK:
+        max_error = None
     losses = st.floats(0, 0 if max_error is None else MAX_SNR_LOSS_PERCENT)
     snr_loss_percent = draw(losses)
     sigmas = st.floats(0, allow_nan=False, allow_infinity=False)
     archive = model is ModelId.DWT_CAL and info.n_phases > 0 and draw(st.booleans())
-    with_files = model in (ModelId.NONE, ModelId.VQVAE)
+    with_files = model in (ModelId.NONE, ModelId.VQVAE, ModelId.TITOK)
+    data_sizes = {ModelId.VIDEO: (1, MAX_MODEL_DATA), ModelId.TITOK: (TITOK_MODEL_DATA,) * 2}
+    least, most = data_sizes.get(model, (0, 0))
     return StreamSpec(
         info,
         low,
@@ -170,7 +175,7 @@ def specs(draw: st.DrawFn) -> StreamSpec:
         draw(sigmas) if snr_loss_percent else 0.0,
         snr_loss_percent,
         archive,
-        draw(st.binary(min_size=1, max_size=MAX_MODEL_DATA)) if model is ModelId.VIDEO else b"",
+        draw(st.binary(min_size=least, max_size=most)),
     )
 
 

@@ -116,7 +116,8 @@ def test_every_cut_is_found() -> None:
     [
         (0, b"\x1f\x8b", "not an edge-codec stream"),
         (8, b"\x02\0", "version 2"),
-        (10, b"\x01\0", "flags"),
+        (10, b"\x01\0", "too short for its region"),
+        (10, b"\x02\0", "flags are 0x2"),
         (12, b"\xff\xff\xff\xff", "header says"),
         (12, b"\0\0\0\0", "header says"),
         (16, b"\0\0\0\0", "n_slices is 0"),
@@ -128,7 +129,7 @@ def test_every_cut_is_found() -> None:
         (33, b"\x03", "SampleFormat 3"),
         (34, b"\x05", "SourceKind 5"),
         (35, b"\x03", "VIDEO needs model_data"),
-        (35, b"\x05", "ModelId 5"),
+        (35, b"\x06", "ModelId 6"),
         (36, b"\xfe\xff\xff\xff", "max_error is -2"),
         (36, b"\xff\xff\xff\xff", "codes nothing"),
         (40, b"\0\0\0\0", "key_interval is 0"),

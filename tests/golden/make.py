@@ -73,6 +73,7 @@ def cines() -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
         "int32_noise": (edge_codec.Cine.from_array(signed), {}),
         "one_voxel": (edge_codec.Cine.from_array(np.full((1, 1, 1, 1), 7, np.uint8)), {}),
         **video_cines(edge_codec.Cine.from_array(heart), rng),
+        **region_cines(edge_codec.Cine.from_array(heart)),
     }
 
 
@@ -102,6 +103,25 @@ def video_cines(
             edge_codec.Cine.from_array(noise_and_texture(rng)),
             {"model": "dwt-cal", "base_cost_percent": 5.0},
         ),
+    }
+
+
+def region_cines(heart: edge_codec.Cine) -> dict[str, tuple[edge_codec.Cine, dict[str, object]]]:
+    """Return those with a region of interest, in one slice or in parts of both."""
+    moving = edge_codec.Cine.from_array(moving_disk(np.random.default_rng(20_261_122)))
+    disk, corners = np.zeros((2, 70, 100), bool), np.zeros((2, 24, 20), bool)
+    disk[0, 14:56, 27:70] = True
+    corners[0, :16, :16] = corners[1, 16:, 16:] = True
+    bounds = {"max_error": 4, "roi": corners, "roi_max_error": 0}
+    return {
+        "dwt_cal_roi": (
+            moving,
+            {"model": "dwt-cal", "max_error": None, "roi": disk, "roi_gain": 9},
+        ),
+        "dwt_cal_roi_lossless": (heart, {"model": "dwt-cal", "roi_gain": 3, **bounds}),
+        "late_roi_lossless": (heart, bounds),
+        "best_roi_1": (heart, {"effort": "best", **bounds, "roi_max_error": 1}),
+        "fast_roi_lossless": (heart, {"effort": "fast", **bounds}),
     }
 
 

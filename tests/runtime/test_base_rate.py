@@ -102,7 +102,7 @@ def test_the_python_interface_refuses_them_too():
 
 
 def test_models_by_their_names():
-    for name in ("none", "vqvae", "dwt-cal", "video", "dwt-cal-vae"):
+    for name in ("none", "vqvae", "dwt-cal", "video", "dwt-cal-vae", "titok"):
         assert parse_model(name).label == name
     assert parse_model("DWT-CAL") is ModelId.DWT_CAL
     for name in ("dwt_cal", "h264", ""):
@@ -111,8 +111,9 @@ def test_models_by_their_names():
 
 
 def test_what_models_share():
-    assert [model for model in ModelId if is_shared(model)] == [ModelId.NONE, ModelId.VQVAE]
-    learned = [ModelId.VQVAE, ModelId.DWT_CAL_VAE]
+    shared = [ModelId.NONE, ModelId.VQVAE, ModelId.TITOK]
+    assert [model for model in ModelId if is_shared(model)] == shared
+    learned = [ModelId.VQVAE, ModelId.DWT_CAL_VAE, ModelId.TITOK]
     assert [model for model in ModelId if decoding_hashes(model)] == learned
     assert load_model(ModelId.NONE) is None
 

@@ -33,6 +33,8 @@ typedef struct {
     PyObject_HEAD
     frame_store store;
     loop_filter filter;
+    uint8_t *inside; /* squares of the region, or NULL */
+    int gain;        /* of their quantizer */
     models models;
     bins bins; /* keeps the memory of the payload */
     encoder *encoder;
@@ -44,10 +46,27 @@ typedef struct {
 
 /* -------------------------------------------------------------------------------- life of a coder */
 
-static PyObject *coder_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"rows", "columns", NULL};
-    int rows, columns;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "ii", names, &rows, &columns)) return NULL;
+/* Takes the squares that are in the region; those of no byte have none. */
+static int take_region(coder *self, const Py_buffer *inside, int gain) {
+    const int rows = region_columns(self->store.height), columns = region_columns(self->store.width);
+    const uint8_t *const squares = inside->buf;
+    int is_valid = inside->len == (Py_ssize_t)rows * columns && gain >= 0 && gain < QUANTIZERS;
+    for (Py_ssize_t i = 0; is_valid && i < inside->len; i++) is_valid = squares[i] < PLACES;
+    if (!is_valid)
+        return PyErr_Format(PyExc_ValueError,
+                            "a region of %zd squares, gain %d; expected %d x %d bytes of 0 or 1, and "
+                            "a gain of 0 to %d",
+                            inside->len, gain, rows, columns, QUANTIZERS - 1),
+               0;
+    self->inside = malloc((size_t)inside->len);
+    if (!self->inside) return PyErr_NoMemory(), 0;
+    memcpy(self->inside, squares, (size_t)inside->len);
+    self->gain = gain;
+    return 1;
+}
+
+static PyObject *coder_open(PyTypeObject *type, int rows, int columns, const Py_buffer *inside,
+                            int gain) {
     if (rows < 1 || columns < 1 || rows > MOST_SIDE || columns > MOST_SIDE ||
         (int64_t)rows * columns > MOST_PIXELS)
         return PyErr_Format(PyExc_ValueError,
@@ -57,7 +76,20 @@ static PyObject *coder_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     if (!self) return NULL;
     open_store(&self->store, rows, columns);
     reset_models(&self->models);
-    return (PyObject *)self;
+    if (!inside->len || take_region(self, inside, gain)) return (PyObject *)self;
+    Py_DECREF(self);
+    return NULL;
+}
+
+static PyObject *coder_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"rows", "columns", "inside", "gain", NULL};
+    Py_buffer inside = {.len = 0};
+    int rows, columns, gain = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "ii|y*i", names, &rows, &columns, &inside, &gain))
+        return NULL;
+    PyObject *const self = coder_open(type, rows, columns, &inside, gain);
+    if (inside.obj) PyBuffer_Release(&inside);
+    return self;
 }
 
 static void coder_free(coder *self) {
@@ -66,6 +98,7 @@ static void coder_free(coder *self) {
     close_store(&self->store);
     free_filter(&self->filter);
     free(self->bins.out);
+    free(self->inside);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -115,6 +148,7 @@ static int open_picture(coder *self, int key, PyObject *references, int slot, pi
     p->stride = self->store.stride;
     p->key = key;
     p->now = &self->store.slot[slot];
+    p->inside = self->inside;
     self->is_filled[slot] = 0;
     if (key) reset_models(&self->models);
     return 1;
@@ -131,7 +165,8 @@ static PyObject *coder_decode(coder *self, PyObject *args) {
     if (!open_picture(self, key, references, slot, &p)) return PyBuffer_Release(&payload), NULL;
     self->is_busy = 1;
     Py_BEGIN_ALLOW_THREADS
-    is_valid = decode_frame(&p, &self->models, &self->filter, payload.buf, (size_t)payload.len);
+    is_valid = decode_frame(&p, self->gain, &self->models, &self->filter, payload.buf,
+                            (size_t)payload.len);
     if (is_valid) extend_frame(&self->store, p.now);
     Py_END_ALLOW_THREADS
     self->is_busy = 0;
@@ -269,7 +304,8 @@ static PyObject *encode_picture(coder *self, const encode_call *a, const picture
     if (!self->encoder) self->encoder = encoder_new(&self->store, &self->filter);
     is_done = self->encoder &&
               encode_open(self->encoder, p, &self->models, a->samples.buf, self->store.rows,
-                          self->store.columns, a->quantizer, a->effort, a->layer, a->threads);
+                          self->store.columns, a->quantizer, self->gain, a->effort, a->layer,
+                          a->threads);
     Py_END_ALLOW_THREADS
     if (!is_done) return PyErr_NoMemory();
     if (!run_workers(self, a)) return NULL;
@@ -314,7 +350,7 @@ static PyType_Slot CODER_SLOTS[] = {
     {Py_tp_new, coder_new},
     {Py_tp_dealloc, coder_free},
     {Py_tp_methods, CODER_METHODS},
-    {Py_tp_doc, "Coder(rows, columns): the base layer of one slice."},
+    {Py_tp_doc, "Coder(rows, columns, inside=b'', gain=0): the base layer of one slice."},
     {0, NULL},
 };
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from edge_codec.engine import Mapper
 
 class Coder:
-    def __init__(self, rows: int, columns: int) -> None: ...
+    def __init__(self, rows: int, columns: int, inside: bytes = b"", gain: int = 0) -> None: ...
     def encode(
         self,
         samples: NDArray[np.int16],

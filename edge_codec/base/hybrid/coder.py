@@ -27,7 +27,8 @@ class HybridCoder:
     Parameters
     ----------
     spec : StreamSpec
-        Gives frame size, range of the samples and order of the phases.
+        Gives frame size, range of the samples, order of the phases and the region, of one slice
+        alone (`StreamSpec.of_slice`).
     control : RateControl
         Chooses the quantizer of each frame.
     effort : Effort
@@ -50,7 +51,8 @@ class HybridCoder:
         self._map = mapper
         self._order = PhaseOrder(spec)
         self._depth = DepthMap(spec.high - spec.low)
-        self._native = native.Coder(rows, columns)
+        self._region = spec.region if spec.region and spec.region.quality_gain else None
+        self._native = self._new_coder()
         self._internal = np.empty((rows, columns), np.int16)
         self._base = np.empty((rows, columns), np.uint32)
         self._turn: int | None = None  # of the frame before; None where none can be followed
@@ -103,6 +105,28 @@ class HybridCoder:
             self._depth.narrow(samples, out)
         return narrow
 
+    def _new_coder(self) -> native.Coder:
+        rows, columns = self._spec.info.frame_shape
+        if self._region is None:
+            return native.Coder(rows, columns)
+        return native.Coder(rows, columns, self._region.squares, self._region.quality_gain)
+
+    def _filter(self, quantizer: int, others: Sequence[NDArray[np.int16]]) -> NDArray[np.int16]:
+        """Return the frame in `_internal` filtered over time, as strongly as a quantizer asks for.
+
+        Inside of a region, that is its own.
+        """
+        frame = np.empty_like(self._internal)
+        native.filter_over_time(self._internal, others, quantizer, frame)
+        if self._region is None:
+            return frame
+        inner = np.empty_like(frame)
+        finer = quantizer_at(quantizer, -self._region.quality_gain)
+        native.filter_over_time(self._internal, others, finer, inner)
+        rows, columns = frame.shape
+        np.copyto(frame, inner, where=self._region.mask(1, rows, columns)[0])
+        return frame
+
     def _encode(
         self, quantizer: int, plan: FramePlan, others: Sequence[NDArray[np.int16]]
     ) -> bytes:
@@ -110,8 +134,7 @@ class HybridCoder:
         frame = self._internal
         if others:
             quantizer = quantizer_at(quantizer, FILTERED_OFFSET)
-            frame = np.empty_like(frame)  # how strong the filter is depends on the quantizer
-            native.filter_over_time(self._internal, others, quantizer, frame)
+            frame = self._filter(quantizer, others)
         try:
             payload: bytes = self._native.encode(
                 frame,
@@ -125,7 +148,7 @@ class HybridCoder:
                 WORKERS,
             )
         except BaseException:  # a thread of the mapper may come late: to a coder that is at rest
-            self._native = native.Coder(*frame.shape)
+            self._native = self._new_coder()
             raise
         return payload
 

@@ -277,9 +277,10 @@ static int decide_whole(worker *w, const block *b, pair *p, vector *hint) {
 
 /* Decides a square of the tree and returns its cost. */
 static double decide(worker *w, int x, int y, int log_side, const vector *around) {
-    const task *const t = w->t;
-    const picture *const p = &t->p;
+    const picture *const p = &w->tasks[OUTSIDE]->p;
     if (x >= p->width || y >= p->height) return 0;
+    enter_place(w, x, y);
+    const task *const t = w->t;
     const block b = block_at(t, x, y, log_side);
     const int half = b.side / 2, whole = !is_split_unasked(p, x, y, log_side);
     choice *const memory = w->choices[log_side - LOG_LEAST];
@@ -338,8 +339,9 @@ static void finish_block(worker *w, const block *b, const unit *u) {
 
 /* Quantizes and reconstructs the blocks of a plan. */
 static void finish_plan(worker *w, int x, int y, int log_side) {
-    const picture *const p = &w->t->p;
+    const picture *const p = &w->tasks[OUTSIDE]->p;
     if (x >= p->width || y >= p->height) return;
+    enter_place(w, x, y);
     const unit u = *unit_at(p, p->now, x, y);
     const int half = 1 << (log_side - 1);
     if (u.log_side == log_side) {

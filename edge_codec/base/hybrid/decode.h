@@ -9,7 +9,6 @@
 #define EDGE_CODEC_HYBRID_DECODE_H
 
 #include "loop_filter.h"
-#include "quantizers.h"
 #include "transform.h"
 #include "tree.h"
 
@@ -42,8 +41,8 @@ static void decode_levels(frame_coding *f, int x, int y, int log_side, int intra
     int32_t coefficients[MOST_TRANSFORM * MOST_TRANSFORM];
     int16_t residual[MOST_TRANSFORM * MOST_TRANSFORM];
     memset(coefficients, 0, sizeof *coefficients << (2 * log_side));
-    code_coefficients(DECODE, &f->bins, f->m, coefficients, side, log_side, intra, f->delta,
-                      edges);
+    code_coefficients(DECODE, &f->bins, f->m, coefficients, side, log_side, intra,
+                      delta_at(f, x, y), edges);
     inverse_transform(coefficients, log_side, sine, residual);
     int16_t *row = f->p->now->pixels + y * f->p->stride + x;
     for (int j = 0; j < side; j++, row += f->p->stride)
@@ -61,12 +60,13 @@ static void decode_filter(frame_coding *f, loop_filter *l) {
                 filter_square(l, p, x, y, f->delta, p->now->pixels + y * p->stride + x, p->stride);
 }
 
-/* Decodes into `p->now`; returns whether the payload is one that an encoder can have written. */
-static int decode_frame(const picture *p, models *m, loop_filter *l, const uint8_t *payload,
-                        size_t size) {
+/* Decodes into `p->now`; returns whether the payload is one that an encoder can have written. `gain`:
+ * of the region's quantizer. */
+static int decode_frame(const picture *p, int gain, models *m, loop_filter *l,
+                        const uint8_t *payload, size_t size) {
     frame_coding f = {.p = p, .m = m};
     if (size < 1 || payload[0] >= QUANTIZERS) return 0;
-    f.delta = DELTAS[payload[0]];
+    fill_deltas(f.delta, payload[0], gain);
     for (int i = 0; i < p->n_references; i++)
         f.reference[i] = (plane){p->reference[i]->pixels, p->stride, p->width, p->height};
     start_decoder(&f.bins, payload + 1, size - 1);

@@ -5,7 +5,8 @@
  * waits until the row above is two blocks ahead, for what it sees of it; while it waits it codes blocks
  * that are decided. Where compression is worth more than time, one worker decides and codes block by
  * block, and costs follow the contexts. Where time is worth more, a block's tree is planned by guesses
- * first, and only what was chosen is quantized (decide.h).
+ * first, and only what was chosen is quantized (decide.h). A region has prices of its own, those of its
+ * quantizer; since blocks lie within it or outside, costs of the two are never compared.
  */
 #ifndef EDGE_CODEC_HYBRID_ENCODE_H
 #define EDGE_CODEC_HYBRID_ENCODE_H
@@ -24,10 +25,12 @@ typedef struct {
     const frame_store *store;
     loop_filter *filter;
     task task;
+    task *inner;    /* of the region, once there is one */
     models *m;      /* of the slice: adapt as the frame is coded */
     models learned; /* what was known when contexts were last seen to hold */
     int frames;     /* coded so far, up to FIRST_FRAMES */
     int feedback;   /* this frame is decided and coded block by block */
+    int layer, inner_quantizer;
     frame_coding coding;
     int workers; /* of this frame */
     worker *worker[DECIDERS];
@@ -41,6 +44,7 @@ typedef struct {
 static void encoder_free(encoder *e) {
     if (!e) return;
     for (int i = 0; i < DECIDERS; i++) free(e->worker[i]);
+    free(e->inner);
     free(e->task.source);
     free(e->task.levels);
     free(e->progress);
@@ -105,12 +109,33 @@ static void take_mixers(models *to, const models *from) {
 }
 
 /* Contexts for costs: the present ones, or after a key frame has reset them, those before. */
-static void set_estimate(encoder *e) {
+static void set_outer(encoder *e) {
     e->task.estimate = *e->m;
     fill_in(&e->task.estimate, &e->learned);
     if (e->task.p.key && !e->feedback) take_mixers(&e->task.estimate, &e->learned);
     fill_costs_of(&e->task.costs, &e->task.estimate, e->task.lambda);
     fill_mode_costs(&e->task);
+}
+
+/* The same and the prices of the region's quantizer. */
+static void set_estimate(encoder *e) {
+    set_outer(e);
+    if (!has_region(&e->task.p)) return;
+    *e->inner = e->task;
+    set_quantizer(e->inner, e->inner_quantizer, e->layer);
+    fill_costs_of(&e->inner->costs, &e->inner->estimate, e->inner->lambda);
+}
+
+/* Whether there is memory for the workers of the frame. */
+static int reserve_workers(encoder *e, int has_inner) {
+    if (has_inner && !e->inner && !(e->inner = malloc(sizeof *e->inner))) return 0;
+    for (int i = 0; i < e->workers; i++) {
+        if (!e->worker[i]) e->worker[i] = calloc(1, sizeof *e->worker[i]);
+        if (!e->worker[i]) return 0;
+        e->worker[i]->tasks[OUTSIDE] = e->worker[i]->t = &e->task;
+        e->worker[i]->tasks[INSIDE] = e->inner;
+    }
+    return 1;
 }
 
 static void learn(encoder *e) {
@@ -126,19 +151,16 @@ static void fill_encoder_tables(void) {
     fill_squares();
 }
 
-/* Prepares a frame for workers; `layer` is that of the structure. Returns 0 without memory. */
+/* Prepares a frame for workers; `gain` is of the region's quantizer, `layer` that of the structure.
+ * Returns 0 without memory. */
 static int encode_open(encoder *e, const picture *p, models *m, const int16_t *samples, int rows,
-                       int columns, int quantizer, int effort, int layer, int workers) {
+                       int columns, int quantizer, int gain, int effort, int layer, int workers) {
     task *const t = &e->task;
     t->effort = &EFFORTS[effort];
     e->feedback = e->frames < t->effort->feedback;
     e->workers = e->feedback || workers < 1 ? 1 : workers > e->rows ? e->rows : workers;
     if (e->workers > DECIDERS) e->workers = DECIDERS;
-    for (int i = 0; i < e->workers; i++) {
-        if (!e->worker[i]) e->worker[i] = calloc(1, sizeof *e->worker[i]);
-        if (!e->worker[i]) return 0;
-        e->worker[i]->t = t;
-    }
+    if (!reserve_workers(e, has_region(p))) return 0;
     t->p = *p;
     e->m = m;
     for (int i = 0; i < p->n_references; i++)
@@ -149,12 +171,14 @@ static int encode_open(encoder *e, const picture *p, models *m, const int16_t *s
     t->unquantized = *p;
     t->unquantized.stride = p->width;
     t->unquantized.now = &t->original;
+    e->layer = layer;
+    e->inner_quantizer = inner_quantizer(quantizer, gain);
     set_quantizer(t, quantizer, layer);
     set_estimate(e);
     e->coding.p = &t->p;
     e->coding.m = m;
     e->coding.levels = t->levels;
-    e->coding.delta = t->step;
+    fill_deltas(e->coding.delta, quantizer, gain);
     start_encoder(&e->coding.bins);
     atomic_store(&e->next_worker, 0);
     atomic_store(&e->next_row, 0);
@@ -220,19 +244,22 @@ static void encode_work(encoder *e) {
         if (!code_next(e)) sched_yield();
 }
 
-/* By how much filtering lowers the squared error of a square. */
-static double filter_gain(const task *t, int x, int y, const int16_t *filtered) {
+/* By how much filtering lowers the squared error of a square, that in the region as it counts there. */
+static double filter_gain(const encoder *e, int x, int y, const int16_t *filtered) {
+    const task *const t = &e->task;
     const picture *const p = &t->p;
-    int64_t gain = 0;
+    const double inner = has_region(p) ? t->lambda / e->inner->lambda : 1;
+    int64_t gains[PLACES] = {0};
     for (int j = 0; j < FILTER_SQUARE && y + j < p->height; j += 8)
         for (int i = 0; i < FILTER_SQUARE && x + i < p->width; i += 8) {
+            int64_t *const gain = &gains[place_of(p, x + i, y + j)];
             const int16_t *const source = t->source + (ptrdiff_t)(y + j) * p->width + x + i;
             const int16_t *const now = p->now->pixels + (y + j) * p->stride + x + i;
-            gain += squared_difference(source, p->width, now, p->stride, 8);
-            gain -= squared_difference(source, p->width, filtered + j * FILTER_SQUARE + i,
-                                       FILTER_SQUARE, 8);
+            *gain += squared_difference(source, p->width, now, p->stride, 8);
+            *gain -= squared_difference(source, p->width, filtered + j * FILTER_SQUARE + i,
+                                        FILTER_SQUARE, 8);
         }
-    return (double)gain;
+    return (double)gains[OUTSIDE] + inner * (double)gains[INSIDE];
 }
 
 static double filtered_cost(const task *t, models *m, int filtered) {
@@ -246,13 +273,13 @@ static void encode_filter(encoder *e) {
     task *const t = &e->task;
     const picture *const p = &t->p;
     int16_t trial[FILTER_SQUARE * FILTER_SQUARE];
-    open_filter(e->filter, p, t->step);
+    open_filter(e->filter, p, e->coding.delta);
     for (int y = 0; y < p->height; y += FILTER_SQUARE)
         for (int x = 0; x < p->width; x += FILTER_SQUARE) {
             if (!is_filterable(e->filter, p, x, y)) continue;
-            filter_square(e->filter, p, x, y, t->step, trial, FILTER_SQUARE);
+            filter_square(e->filter, p, x, y, e->coding.delta, trial, FILTER_SQUARE);
             const double price = filtered_cost(t, e->m, 1) - filtered_cost(t, e->m, 0);
-            if (!code_filtered(ENCODE, &e->coding.bins, e->m, p, filter_gain(t, x, y, trial) > price))
+            if (!code_filtered(ENCODE, &e->coding.bins, e->m, p, filter_gain(e, x, y, trial) > price))
                 continue;
             const int columns = p->width - x < FILTER_SQUARE ? p->width - x : FILTER_SQUARE;
             for (int j = 0; j < FILTER_SQUARE && y + j < p->height; j++)

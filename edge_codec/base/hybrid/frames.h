@@ -59,6 +59,7 @@ typedef struct {
     int key, n_references;
     const frame *reference[MOST_REFERENCES];
     frame *now;
+    const uint8_t *inside; /* squares of 16 x 16 that are in the region (region.h), or NULL */
 } picture;
 
 static void free_frame(frame *f) {

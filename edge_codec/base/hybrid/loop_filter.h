@@ -11,8 +11,8 @@
 #ifndef EDGE_CODEC_HYBRID_LOOP_FILTER_H
 #define EDGE_CODEC_HYBRID_LOOP_FILTER_H
 
-#include "frames.h"
 #include "pixels.h"
+#include "region.h"
 
 #define ACTIVITY_CLASSES 5
 #define UNFILTERED ACTIVITY_CLASSES /* the class of SKIP: all weights are 0 */
@@ -131,7 +131,7 @@ static void measure_activity(loop_filter *l, const picture *p) {
     memcpy(l->activity + (rows + 1) * stride, l->activity + rows * stride, size);
 }
 
-static void classify(loop_filter *l, const picture *p, int32_t delta) {
+static void classify(loop_filter *l, const picture *p, const int32_t *deltas) {
     const int columns = p->unit_columns, rows = p->height / UNIT, stride = columns + 2;
     for (int y = 0; y < rows; y++) {
         const int32_t *const row = l->activity + (y + 1) * stride + 1;
@@ -139,6 +139,7 @@ static void classify(loop_filter *l, const picture *p, int32_t delta) {
             uint8_t *const class = &l->classes[y * l->class_stride + x];
             *class = UNFILTERED;
             if (p->now->units[y * columns + x].mode == SKIP) continue;
+            const int32_t delta = deltas[place_of(p, UNIT * x, UNIT * y)];
             int32_t sum = 0;
             for (int i = -1; i < 2; i++)
                 sum += row[x + i - stride] + row[x + i] + row[x + i + stride];
@@ -148,11 +149,12 @@ static void classify(loop_filter *l, const picture *p, int32_t delta) {
     }
 }
 
-/* To be called when all blocks of a frame are there, and before any is filtered. */
-static void open_filter(loop_filter *l, const picture *p, int32_t delta) {
+/* To be called when all blocks of a frame are there, and before any is filtered. `deltas`: outside and
+ * inside of the region. */
+static void open_filter(loop_filter *l, const picture *p, const int32_t *deltas) {
     copy_unfiltered(l, p);
     measure_activity(l, p);
-    classify(l, p, delta);
+    classify(l, p, deltas);
 }
 
 /* Whether a square has anything to filter. */
@@ -236,16 +238,22 @@ static void filter_group(const int16_t *at, ptrdiff_t stride, const uint8_t *cla
 }
 #endif
 
-/* Filters a square; `out` gets the part of it that lies in the frame, in whole groups. */
-static void filter_square(const loop_filter *l, const picture *p, int x, int y, int32_t delta,
-                          int16_t *out, ptrdiff_t stride) {
+/* The greatest difference that is not clipped. */
+HYBRID_INLINE int most_difference(int32_t delta) {
     const int32_t most = (5 * delta + 512) >> 10;
+    return most < PIXEL_TOP ? most : PIXEL_TOP;
+}
+
+/* Filters a square; `out` gets the part of it that lies in the frame, in whole groups. */
+static void filter_square(const loop_filter *l, const picture *p, int x, int y,
+                          const int32_t *deltas, int16_t *out, ptrdiff_t stride) {
     for (int j = 0; j < FILTER_SQUARE && y + j < p->height; j += UNIT)
         for (int i = 0; i < FILTER_SQUARE && x + i < p->width; i += GROUP)
             filter_group(l->pixels + (y + j) * l->stride + x + i, l->stride,
                          l->classes + (y + j) / UNIT * l->class_stride + (x + i) / UNIT,
-                         LOOP_WEIGHTS[!p->key], most < PIXEL_TOP ? most : PIXEL_TOP,
-                         out + j * stride + i, stride);
+                         LOOP_WEIGHTS[!p->key],
+                         most_difference(deltas[place_of(p, x + i, y + j)]), out + j * stride + i,
+                         stride);
 }
 
 #endif

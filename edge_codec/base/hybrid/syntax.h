@@ -1,7 +1,8 @@
 /* The order of all elements of a frame, once for coder and decoder.
  *
  * A frame is a raster of largest blocks of 64, each a quadtree down to 8. Blocks that reach beyond
- * the frame, and the largest ones of key frames, are split without a word.
+ * the frame or over the edge of the region, and the largest ones of key frames, are split without a
+ * word.
  */
 #ifndef EDGE_CODEC_HYBRID_SYNTAX_H
 #define EDGE_CODEC_HYBRID_SYNTAX_H
@@ -9,6 +10,7 @@
 #include "candidates.h"
 #include "coefficients.h"
 #include "intra.h"
+#include "region.h"
 
 /* What the first reference did at three places of the block: 0 if there is none, or 1 and how many
  * of the places were skipped, or in smaller blocks. */
@@ -36,7 +38,8 @@ HYBRID_INLINE int code_split(const int mode, bins *c, models *m, const picture *
 
 HYBRID_INLINE int is_split_unasked(const picture *p, int x, int y, int log_side) {
     const int side = 1 << log_side;
-    return x + side > p->width || y + side > p->height || (p->key && log_side == LOG_TREE);
+    return x + side > p->width || y + side > p->height || (p->key && log_side == LOG_TREE) ||
+           is_divided(p, x, y, log_side);
 }
 
 /* ------------------------------------------------------------------------------------------ motion */

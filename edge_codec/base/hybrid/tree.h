@@ -11,7 +11,7 @@ typedef struct {
     models *m;
     bins bins;
     const int32_t *levels; /* ENCODE: of the whole frame, rows of p->width */
-    int32_t delta;         /* of the quantizer */
+    int32_t delta[PLACES]; /* of the quantizers outside and inside of the region */
     plane reference[MOST_REFERENCES];
     int16_t prediction[TREE * TREE]; /* ENCODE: of the block in work */
 } frame_coding;
@@ -38,10 +38,15 @@ HYBRID_INLINE predicted prediction_at(const int mode, frame_coding *f, int x, in
     return (predicted){f->p->now->pixels + y * f->p->stride + x, f->p->stride};
 }
 
+HYBRID_INLINE int32_t delta_at(const frame_coding *f, int x, int y) {
+    return f->delta[place_of(f->p, x, y)];
+}
+
 static void encode_levels(frame_coding *f, int x, int y, int log_side, int intra,
                           mismatch *edges) {
     int32_t *const levels = (int32_t *)f->levels + (ptrdiff_t)y * f->p->width + x;
-    code_coefficients(ENCODE, &f->bins, f->m, levels, f->p->width, log_side, intra, f->delta, edges);
+    code_coefficients(ENCODE, &f->bins, f->m, levels, f->p->width, log_side, intra,
+                      delta_at(f, x, y), edges);
 }
 
 /* The levels of a transform whose prediction begins at `at`. */
@@ -51,7 +56,7 @@ HYBRID_INLINE void code_levels(const int mode, frame_coding *f, int x, int y, in
     mismatch edges;
     open_mismatch(&edges, p->now->pixels + y * p->stride + x, p->stride, at.pixels, at.stride,
                   log_side, sine, is_coded(p, x, y, x - 1, y), is_coded(p, x, y, x, y - 1),
-                  f->delta);
+                  delta_at(f, x, y));
     if (mode == ENCODE) encode_levels(f, x, y, log_side, intra, &edges);
     else decode_levels(f, x, y, log_side, intra, sine, &edges);
 }

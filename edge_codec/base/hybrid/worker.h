@@ -110,7 +110,8 @@ typedef struct {
 #define LEVELS_OF_TREE (LOG_TREE - LOG_LEAST + 1)
 
 typedef struct {
-    const task *t;
+    const task *tasks[PLACES]; /* outside and inside of the region */
+    const task *t;             /* that of the block in work */
     trellis trellis;
     choice choices[LEVELS_OF_TREE][2];
     int16_t predictions[MERGES + 2][TREE * TREE]; /* merging; one prediction; two */
@@ -123,6 +124,11 @@ typedef struct {
     int x, y, log_side, side;
     const int16_t *source; /* rows of p.width */
 } block;
+
+/* Takes the prices of the place where a block lies. */
+static void enter_place(worker *w, int x, int y) {
+    w->t = w->tasks[place_of(&w->tasks[OUTSIDE]->p, x, y)];
+}
 
 static block block_at(const task *t, int x, int y, int log_side) {
     return (block){x, y, log_side, 1 << log_side, t->source + (ptrdiff_t)y * t->p.width + x};
