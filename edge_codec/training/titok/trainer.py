@@ -1,0 +1,256 @@
+"""A stage's run: optimizer, averaged weights, schedule, checkpoints, log.
+
+Data and randomness of a step depend on the seed, the number of the step and what the checkpoint
+keeps, so that a training that was stopped goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from edge_codec.errors import SourceError
+from edge_codec.nn.titok import TiTok
+from edge_codec.training.ema import AveragedWeights
+from edge_codec.training.gradient_guard import GradientGuard
+from edge_codec.training.titok.checkpoint import Progress, read_state, write_state
+from edge_codec.training.titok.cines import Library
+from edge_codec.training.titok.coding import Coding
+from edge_codec.training.titok.config import TitokTraining
+from edge_codec.training.titok.judge import Judge
+from edge_codec.training.titok.masking import Masking
+from edge_codec.training.titok.plot import plot_log
+from edge_codec.training.titok.streams import Streams
+from edge_codec.training.titok.validation import validate, validate_masking
+
+BETAS = (0.9, 0.98)
+
+
+class Trainer:
+    """One stage.
+
+    Parameters
+    ----------
+    config : TitokTraining
+    out : Path
+        Folder of checkpoints and log.
+    library : Library
+        Cines to train on.
+    model : TiTok, optional
+        Where to start; fresh weights without it.
+    judge : Judge, optional
+    device : str
+        "cpu" or "cuda".
+
+    Raises
+    ------
+    SpecError
+        If a term of the loss needs the judge and there is none.
+    """
+
+    def __init__(
+        self,
+        config: TitokTraining,
+        out: Path,
+        library: Library,
+        model: TiTok | None = None,
+        judge: Judge | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.config = config
+        self.options = config.train
+        self.out = out
+        self.device = device
+        self.judge = None if judge is None else judge.to(device)
+        torch.manual_seed(self.options.seed)
+        fresh = TiTok(config.network) if model is None else model
+        # Convolutions of few channels are twice as fast on a CPU with channels last.
+        self.model = fresh.train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.task: Coding | Masking = (
+            Masking(self.model, config, device)
+            if config.stage == "pretrain"
+            else Coding(self.model, config, self.judge, device)
+        )
+        self.averaged = AveragedWeights(self.model, self.options.ema_decay)
+        self.optimizer = torch.optim.AdamW(
+            self._trained(),
+            lr=self.options.learning_rate,
+            betas=BETAS,
+            weight_decay=self.options.weight_decay,
+        )
+        self.guard = GradientGuard()
+        self.streams = Streams(library, config.streams, self.options.seed)
+        self.step = 0
+        self.elapsed_s = 0.0
+
+    def learning_rate(self) -> float:
+        """Rate of the next step: rising, then along a cosine to `final_learning_rate`."""
+        options = self.options
+        part = min(1.0, self.step / options.steps)
+        start, end = options.learning_rate, options.final_learning_rate
+        cosine = end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))
+        return cosine * min(1.0, (self.step + 1) / max(options.warmup_steps, 1))
+
+    def train_step(self) -> dict[str, float]:
+        """Take one optimizer step.
+
+        Returns
+        -------
+        dict of str to float
+            The loss and its terms. A step that the guard leaves out changes no weight.
+
+        Raises
+        ------
+        TrainingError
+            If the guard has left out too many steps in a row.
+        """
+        batch = self.streams.next().to(self.device)
+        rng = np.random.default_rng([self.options.seed, self.step, 1])
+        torch.manual_seed(int(rng.integers(1 << 62)))
+        total, terms = self.task.loss(batch, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        if self.guard.accepts(self._gradient_norm(total)):
+            self.optimizer.step()
+            self.averaged.update(self.model, self.step)
+            self.task.accept(self.step)
+        else:
+            self.task.reject(self.step)
+        self.step += 1
+        return {"loss": float(total.detach()), **{name: float(x) for name, x in terms.items()}}
+
+    def save(self) -> None:
+        """Write the checkpoint and the averaged model; a crash leaves the old ones whole."""
+        state = {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.values,
+            "optimizer": self.optimizer.state_dict(),
+            "guard": self.guard.state(),
+            "streams": self.streams.state(),
+            "task": self.task.state(),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+        }
+        averaged = {
+            "config": dataclasses.asdict(self.model.config),
+            "state": self.averaged.model(self.model).state_dict(),
+            "step": self.step,
+        }
+        write_state(self.out / "checkpoint.pt", state)
+        write_state(self.out / "averaged.pt", averaged)
+
+    def resume(self) -> None:
+        """Continue from `checkpoint.pt`.
+
+        Raises
+        ------
+        SourceError
+            If there is none, or it belongs to another network or stage.
+        """
+        path = self.out / "checkpoint.pt"
+        state = read_state(path, self.device)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.averaged.load(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.guard.load(**state["guard"])
+            self.streams.load(state["streams"])
+            self.task.load(state["task"])
+            self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise SourceError(f"cannot resume from {path} ({error}); start without it") from error
+
+    def go_on(self, progress: Progress) -> None:
+        """Continue what another trainer began: weights, optimizer and step, with new streams.
+
+        Raises
+        ------
+        SourceError
+            If it belongs to another network or stage.
+        """
+        try:
+            self.model.load_state_dict(progress.model)
+            self.optimizer.load_state_dict(progress.optimizer)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise SourceError(
+                f"cannot go on with what the other trainer saved ({error}); start from it, "
+                "without --resume"
+            ) from error
+        self.step, self.elapsed_s = progress.step, progress.elapsed_s
+
+    def validate(self, held_out: Library) -> dict[str, Any]:
+        """Measure the averaged model on the held-out cines."""
+        model = self.averaged.model(self.model)
+        if isinstance(self.task, Masking):
+            return validate_masking(model, self.task, held_out)
+        quantizer = self.config.quantizer
+        cosine = quantizer.cosine if self.step < quantizer.noise_steps else None
+        frames = self.options.validate_frames
+        return validate(model, held_out, self.judge, frames, self.config.told, cosine)
+
+    def _gradient_norm(self, total: Tensor) -> float:
+        """Compute and clip the gradient; return its length before.
+
+        A loss that is not finite has no gradient: motion that is not a number would have the
+        gradient of `grid_sample` write outside of its memory.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        if not bool(torch.isfinite(total)):
+            return math.inf
+        total.backward()  # type: ignore[no-untyped-call]
+        return float(torch.nn.utils.clip_grad_norm_(self._trained(), self.options.clip_norm))
+
+    def _trained(self) -> list[Tensor]:
+        return [p for p in self.task.module.parameters() if p.requires_grad]
+
+
+def train(trainer: Trainer, held_out: Library, show: bool = True) -> None:
+    """Run the stage to its end, logging and saving on the way."""
+    options = trainer.options
+    bar = tqdm(total=options.steps, initial=trainer.step, unit="step", disable=not show)
+    found: list[dict[str, float]] = []
+    last = saved = time.monotonic()
+    with (trainer.out / "log.jsonl").open("a", buffering=1, encoding="utf-8") as log:
+        while trainer.step < options.steps:
+            found.append(trainer.train_step())
+            now = time.monotonic()
+            trainer.elapsed_s, last = trainer.elapsed_s + now - last, now
+            bar.update(1)
+            if trainer.step % options.log_every == 0:
+                row = _row(trainer, found)
+                found.clear()
+                bar.set_postfix(loss=f"{row['loss']:.3f}", psnr=f"{row['window_psnr']:.2f}")
+                log.write(json.dumps(row) + "\n")
+            if trainer.step % options.validate_every == 0 and len(held_out) > 0:
+                measured = {"step": trainer.step, "validation": trainer.validate(held_out)}
+                log.write(json.dumps(measured) + "\n")
+            if now - saved > options.checkpoint_seconds:
+                trainer.save()
+                saved = now
+    bar.close()
+    trainer.save()
+    plot_log(trainer.out / "log.jsonl", trainer.out / "log.png")
+
+
+def _row(trainer: Trainer, found: list[dict[str, float]]) -> dict[str, Any]:
+    """Means over some steps, for the log."""
+    names = sorted({name for row in found for name in row})
+    means = {name: float(np.mean([row[name] for row in found if name in row])) for name in names}
+    error = means.pop("window_error")
+    row: dict[str, Any] = {"step": trainer.step, "elapsed_s": round(trainer.elapsed_s)}
+    return row | {
+        **means,
+        "window_psnr": -10 * math.log10(max(error, 1e-12)),
+        "lr": trainer.learning_rate(),
+        "gradient_norm": trainer.guard.usual(),
+        "skipped_steps": trainer.guard.skipped,
+    }
