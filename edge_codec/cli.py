@@ -26,6 +26,7 @@ COMMANDS = {
     "decompress": "an .ecd stream back into NIfTI, DICOM or npy",
     "info": "what a stream holds and promises",
     "verify": "check every byte of a stream",
+    "search": "the frames, slices or exams of a folder most like a given one, by tokens alone",
     "serve": "take frames from a scanner (MRD over TCP), code them live, answer, store, forward",
     "send": "send a cine to a server as a scanner would, and check what comes back",
     "receive": "take packets that a server forwards, and store them",
@@ -35,6 +36,7 @@ COMMANDS = {
     "data": "patient folders into shards to train from, checked and listed",
     "doctor": "what this machine can do, and what to install for more",
     "bench": "measure this codec and its peers on your volumes",
+    "evaluate": "segmentation, volumes, ejection fraction and motion of decoded frames",
 }
 
 EPILOG = """\
