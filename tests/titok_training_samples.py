@@ -50,7 +50,7 @@ def stage_content(stage: str, **changes: Any) -> dict[str, Any]:
         "network": dict(TINY),
         "stage": stage,
         "held_out": [CASES[-1]],
-        "streams": {"batch": 2, "life": [2, 4], "reverse_chance": 0.5, "mirror_chance": 0.5,
+        "streams": {"batch": 2, "rounds": 2, "life": [2, 4], "reverse_chance": 0.5, "mirror_chance": 0.5,
                     "shift": 0.1},
         "told": {"heart": 0.5, "anatomy": 0.5, "clinical": 0.5},
         "loss": {"pixel_squared": 10.0, "commitment": 0.25},

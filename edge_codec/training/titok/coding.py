@@ -54,12 +54,13 @@ class Coding:
         self._loss = HierarchicalLoss(config.loss, judge)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(STAGES[config.stage]))
-        self._past = nothing_before(model.config, config.streams.batch, device)
+        streams = config.streams.batch * config.streams.rounds
+        self._all = nothing_before(model.config, streams, device)
         # Half precision is enough to compare with, and the same before and after a resumption.
         depth = config.streams.life[1] if config.loss.periodicity > 0 else 1
-        self._shown = self._past.frame.half().expand(depth, -1, -1, -1, -1).clone()
+        self._shown = self._all.frame.half().expand(depth, -1, -1, -1, -1).clone()
         self._rows: list[Tensor] = []
-        self._coded: Coded | None = None
+        self._work: tuple[Batch, Past, Coded] | None = None
         self._before = self._codebook_state()
 
     def loss(self, batch: Batch, step: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -71,7 +72,7 @@ class Coding:
         terms : dict of str to Tensor
             For the log.
         """
-        self._begin_lives(batch.fresh)
+        past = self._before_frames(batch)
         quantizer = self._config.quantizer
         is_noisy = step < quantizer.noise_steps
         if step == quantizer.noise_steps and self._rows:
@@ -84,9 +85,8 @@ class Coding:
                 judged = self._judge(batch.frame)
         heart = batch.heart if judged is None else judged.heart * batch.inside
         told = conditions(batch.inside, heart, batch.clinical, judged, self._config.told)
-        past = self._past
         coded = self.model(batch.frame, past, told, quantizer.cosine if is_noisy else None)
-        self._coded = coded
+        self._work = batch, past, coded
         total, terms = self._loss(
             Seen(
                 frame=batch.frame,
@@ -96,7 +96,7 @@ class Coding:
                 change=batch.frame - batch.before,
                 past_frame=past.frame,
                 known=past.known[:, 0],
-                cycle_frame=self._cycle_frame(batch.cycle, step),
+                cycle_frame=self._cycle_frame(batch),
                 cycle_known=(batch.cycle > 0).float(),
                 vectors=self.model.codebook.vectors,
                 judged=judged,
@@ -109,9 +109,9 @@ class Coding:
 
     def accept(self, step: int) -> None:
         """Go on after a step that was taken."""
-        coded, quantizer = self._coded, self._config.quantizer
-        if coded is None:
+        if self._work is None:
             return
+        (batch, past, coded), quantizer = self._work, self._config.quantizer
         rows = coded.latents.detach().flatten(0, 1)
         if coded.tokens is None:
             self._rows.append(rows)
@@ -122,21 +122,19 @@ class Coding:
         ):
             self.model.codebook.revive(rows)
         frame = coded.frame.detach().clamp(0.0, BRIGHTEST)
-        self._past = self._past.after(frame, coded.codes.detach())
-        self._shown[step % len(self._shown)] = frame.half()
-        self._coded = None
+        self._keep(batch, past.after(frame, coded.codes.detach()))
 
-    def reject(self, step: int) -> None:
+    def reject(self) -> None:
         """Forget a step that was left out: its codes and frames may not be finite."""
         with torch.no_grad():
             for buffer, value in zip(self.model.codebook.buffers(), self._before, strict=True):
                 buffer.copy_(value)
-        self._shown[step % len(self._shown)] = self._past.frame.half()
-        self._coded = None
+        if self._work is not None:
+            self._keep(*self._work[:2])
 
     def state(self) -> dict[str, Any]:
         """Give what `load` needs to go on."""
-        past = self._past
+        past = self._all
         return {
             "past": [past.frame, past.codes, past.known, past.age],
             "shown": self._shown,
@@ -145,25 +143,37 @@ class Coding:
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a saved `state`."""
-        self._past = Past(*state["past"])
+        self._all = Past(*state["past"])
         self._shown = state["shown"]
         self._rows = [] if state["rows"] is None else [state["rows"]]
 
     def _codebook_state(self) -> list[Tensor]:
         return [buffer.clone() for buffer in self.model.codebook.buffers()]
 
-    def _begin_lives(self, fresh: Tensor) -> None:
-        """Forget what was before the first frames."""
-        past, old = self._past, ~fresh
-        gray = torch.full_like(past.frame, GRAY)
-        self._past = Past(
-            torch.where(fresh[:, None, None, None], gray, past.frame),
-            past.codes * old[:, None, None, None],
-            past.known * old[:, None],
-            past.age * old,
+    def _before_frames(self, batch: Batch) -> Past:
+        """Return the past of a batch's streams, nothing for those that begin a life."""
+        who, fresh = batch.members, batch.fresh
+        old, every = ~fresh, self._all
+        frame = every.frame[who]
+        return Past(
+            torch.where(fresh[:, None, None, None], torch.full_like(frame, GRAY), frame),
+            every.codes[who] * old[:, None, None, None],
+            every.known[who] * old[:, None],
+            every.age[who] * old,
         )
 
-    def _cycle_frame(self, cycle: Tensor, step: int) -> Tensor:
-        """Return what was shown so many frames before, anything where that is 0."""
-        places = (step - cycle) % len(self._shown)
-        return self._shown[places, torch.arange(len(cycle), device=cycle.device)].float()
+    def _keep(self, batch: Batch, past: Past) -> None:
+        """Remember what the streams of a step know after it."""
+        self._work = None
+        for kept, new in zip(_parts(self._all), _parts(past), strict=True):
+            kept[batch.members] = new
+        self._shown[batch.turn % len(self._shown), batch.members] = past.frame.half()
+
+    def _cycle_frame(self, batch: Batch) -> Tensor:
+        """Return what was shown so many turns before, anything where that is 0."""
+        places = (batch.turn - batch.cycle) % len(self._shown)
+        return self._shown[places, batch.members].float()
+
+
+def _parts(past: Past) -> tuple[Tensor, ...]:
+    return past.frame, past.codes, past.known, past.age

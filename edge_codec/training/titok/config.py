@@ -37,8 +37,10 @@ class StreamOptions:
 
     Attributes
     ----------
-    batch : int
-        Streams side by side.
+    batch, rounds : int
+        Frames of a step, and steps in which every stream has its turn: `batch * rounds` streams.
+        With one round a step's frames depend on what the step before taught, and what one step
+        overdoes the next ones see and overdo the other way: the training may swing itself up.
     life : (int, int)
         Fewest and most frames of a cine before the stream goes on with another one.
     change_chance : float
@@ -53,6 +55,7 @@ class StreamOptions:
 
     batch: int
     life: tuple[int, int]
+    rounds: int = 1
     change_chance: float = 0.85
     reverse_chance: float = 0.0
     mirror_chance: float = 0.0
@@ -272,8 +275,11 @@ def _check(config: TitokTraining) -> None:
         raise SpecError(f"stage '{config.stage}' is unknown; use one of {', '.join(STAGES)}")
     streams, train = config.streams, config.train
     low, high = streams.life
-    if streams.batch < 1 or not 1 <= low <= high:
-        raise SpecError(f"a batch of {streams.batch} and lives of {low} to {high}; use 1 or more")
+    if min(streams.batch, streams.rounds) < 1 or not 1 <= low <= high:
+        raise SpecError(
+            f"a batch of {streams.batch}, {streams.rounds} rounds and lives of {low} to {high}; "
+            "use 1 or more"
+        )
     chances = {
         "streams.change_chance": streams.change_chance,
         "streams.reverse_chance": streams.reverse_chance,

@@ -74,7 +74,7 @@ class Masking:
     def accept(self, step: int) -> None:
         """Go on after a step that was taken: nothing is kept from step to step."""
 
-    def reject(self, step: int) -> None:
+    def reject(self) -> None:
         """Forget a step that was left out."""
 
     def state(self) -> dict[str, Any]:

@@ -4,7 +4,8 @@ A frame of this codec depends on the decoded frame before it, so that a batch of
 would train first frames most. Here each element is a *stream*: one cine is played, from any phase,
 around and around, one frame a step, and after a *life* of some frames the next cine begins. The
 decoded frame before is kept from one step to the next, without gradient. So every step trains
-frames of all ages, at the price of single frames.
+frames of all ages, at the price of single frames. There are more streams than a batch takes: they
+are shuffled and dealt out, and all have had their turn before any has its next.
 
 The n-th life of a stream depends on the seed, the stream's number and n alone, so that what a
 checkpoint has to keep is n and how many frames of the life are over.
@@ -36,10 +37,12 @@ STILL_MOTION_PX = 2.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """One frame of every stream.
+    """One frame each of some streams.
 
     Attributes
     ----------
+    members, turn : Tensor, shape (n,), int64
+        Which streams they are, and how many turns each had before.
     frame, before : Tensor, shape (n, 1, side, side)
         The frame, and the stream's frame before it; the frame itself in a life's first step.
     cycle : Tensor, shape (n,), int64
@@ -52,6 +55,8 @@ class Batch:
         Where a life begins.
     """
 
+    members: Tensor
+    turn: Tensor
     frame: Tensor
     before: Tensor
     cycle: Tensor
@@ -111,23 +116,43 @@ class Streams:
         self._library = library
         self._options = options
         self._seed = seed
-        self._numbers = [0] * options.batch
-        self._positions = [0] * options.batch
-        self._lives: list[_Life | None] = [None] * options.batch
+        self._count = options.batch * options.rounds
+        self._steps = 0
+        self._numbers = [0] * self._count
+        self._positions = [0] * self._count
+        self._lives: list[_Life | None] = [None] * self._count
 
     def next(self) -> Batch:
-        """Return the next frame of every stream."""
-        shown = [self._advance(stream) for stream in range(self._options.batch)]
-        return Batch(**{name: torch.stack([one[name] for one in shown]) for name in shown[0]})
+        """Return the next frames of the streams whose turn it is."""
+        turn, part = divmod(self._steps, self._options.rounds)
+        self._steps += 1
+        members = self._dealt(turn)[part :: self._options.rounds]
+        shown = [self._advance(stream) for stream in members.tolist()]
+        return Batch(
+            members=torch.from_numpy(members),
+            turn=torch.full((len(members),), turn),
+            **{name: torch.stack([one[name] for one in shown]) for name in shown[0]},
+        )
 
-    def state(self) -> dict[str, list[int]]:
+    def state(self) -> dict[str, Any]:
         """Give what `load` needs to go on."""
-        return {"numbers": list(self._numbers), "positions": list(self._positions)}
+        return {
+            "steps": self._steps,
+            "numbers": list(self._numbers),
+            "positions": list(self._positions),
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a saved `state`."""
+        self._steps = int(state["steps"])
         self._numbers, self._positions = list(state["numbers"]), list(state["positions"])
-        self._lives = [None] * self._options.batch
+        self._lives = [None] * self._count
+
+    def _dealt(self, turn: int) -> NDArray[np.int64]:
+        """Return all streams in the order in which they have this turn."""
+        if self._options.rounds == 1:
+            return np.arange(self._count)
+        return np.random.default_rng([self._seed, turn]).permutation(self._count)
 
     def _advance(self, stream: int) -> dict[str, Tensor]:
         life = self._lives[stream] or self._begin(stream)

@@ -124,7 +124,7 @@ class Trainer:
             self.averaged.update(self.model, self.step)
             self.task.accept(self.step)
         else:
-            self.task.reject(self.step)
+            self.task.reject()
         self.step += 1
         return {"loss": float(total.detach()), **{name: float(x) for name, x in terms.items()}}
 

@@ -179,7 +179,8 @@ def _batch(cine: FittedCine, phase: int) -> Batch:
     heart = torch.zeros_like(frame) if cine.heart is None else plane(cine.heart[phase])
     facts = torch.from_numpy(cine.facts.vector(phase))[None]
     nothing = torch.zeros(1, dtype=torch.int64)
-    return Batch(frame, frame, nothing, plane(cine.inside), heart, facts, nothing == 0)
+    inside = plane(cine.inside)
+    return Batch(nothing, nothing, frame, frame, nothing, inside, heart, facts, nothing == 0)
 
 
 def _exam_psnr(exam: _Exam) -> float:

@@ -19,7 +19,13 @@ from edge_codec.training.titok.streams import Batch, Streams  # noqa: E402
 
 PLAIN = StreamOptions(batch=2, life=(9, 9), change_chance=0.0)
 VARIED = StreamOptions(
-    batch=2, life=(2, 5), change_chance=1.0, reverse_chance=0.5, mirror_chance=0.5, shift=0.1
+    batch=2,
+    rounds=2,
+    life=(2, 5),
+    change_chance=1.0,
+    reverse_chance=0.5,
+    mirror_chance=0.5,
+    shift=0.1,
 )
 
 
@@ -56,6 +62,18 @@ def test_streams_depend_on_the_seed_alone() -> None:
     batches = [(one.next(), other.next(), different.next()) for _ in range(5)]
     assert all(same(a, b) for a, b, _ in batches)
     assert not any(same(a, c) for a, _, c in batches)
+
+
+def test_all_streams_have_a_turn_before_any_has_its_next() -> None:
+    streams = Streams(library(), dataclasses.replace(PLAIN, rounds=3), 5)
+    batches = [streams.next() for _ in range(6)]
+    for turn, steps in enumerate((batches[:3], batches[3:])):
+        members = torch.cat([batch.members for batch in steps])
+        assert sorted(members.tolist()) == list(range(6))
+        assert all(batch.turn.tolist() == [turn] * 2 for batch in steps)
+        assert all(batch.fresh.tolist() == [turn == 0] * 2 for batch in steps)
+    orders = [[b.members.tolist() for b in steps] for steps in (batches[:3], batches[3:])]
+    assert orders[0] != orders[1]
 
 
 def test_each_life_of_a_stream_is_drawn_anew() -> None:
