@@ -6,6 +6,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -18,6 +19,7 @@ from edge_codec.bench.evaluate.plot import draw_dice
 from edge_codec.cli import Console, main
 from edge_codec.exit_status import ExitStatus
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "sunnybrook_scd0000301_slice.nii.gz"
 FILES = {"records.jsonl", "measures.csv", "table.md", "report.html"}
 TOY = Network(threshold_segmenter, "toy", "0" * 64)
 CODECS = ("--codecs", "edge-codec-dwt-cal,jpeg-ls", "--settings", "quality 30,near 16")
@@ -266,9 +268,7 @@ def test_no_volume_is_refused():
 @pytest.fixture(scope="module")
 def real_exam(tmp_path_factory):
     """Four phases of the example's exam, full field of view, with its spacing."""
-    from conftest import SAMPLE
-
-    image = nibabel.load(SAMPLE)
+    image = nibabel.load(EXAMPLE)
     voxels = np.asanyarray(image.dataobj)[..., ::5].astype(np.int16)
     path = tmp_path_factory.mktemp("real") / "heart.nii.gz"
     part = nibabel.Nifti1Image(voxels, image.affine)
