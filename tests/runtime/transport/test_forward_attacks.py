@@ -22,6 +22,7 @@ LOCAL = ("127.0.0.1", 0)
 SPEC = live_spec()
 HEADER = pack_header(SPEC)
 QUICK = ReceiverOptions(hello_s=0.3, message_s=0.3, silence_s=0.6)
+PATIENT = ReceiverOptions(hello_s=10, message_s=10, silence_s=10)
 
 
 class RawSender:
@@ -191,7 +192,7 @@ def test_after_all_that_it_still_serves_and_every_file_is_whole(receiver):
     ],
 )
 def test_what_the_protocol_does_not_allow_is_refused_in_words(tmp_path, said, expected):
-    with PacketReceiver(LOCAL, tmp_path, QUICK) as found, RawSender(found.address) as sender:
+    with PacketReceiver(LOCAL, tmp_path, PATIENT) as found, RawSender(found.address) as sender:
         sender.greet()
         for kind, body in said:
             sender.say(kind, body)
