@@ -252,7 +252,7 @@ class Encoder:
         for index, state in self._slices.items():
             if state.failed:
                 raise FrameError(f"an earlier frame of slice {index} failed; begin a new stream")
-        for state in self._slices.values():
+        for index, state in self._slices.items():
             state.restart(self.spec.of_slice(index), self._model, self._map)
         self._next_phases, self._finished, self._sequence = {}, set(), 0
 
