@@ -6,13 +6,13 @@ from edge_codec import Encoder, StreamSpec
 from edge_codec.region import Region
 from edge_codec.spec import CineInfo
 
-INFO = CineInfo(2, 2, 32, 48, np.dtype(np.int16))
+INFO = CineInfo(2, 0, 32, 48, np.dtype(np.int16))  # live: slices stay open
 
 
 def coded(encoder, voxels):
     return [
         encoder.push(voxels[index, phase], slice_index=index).pack()
-        for phase in range(INFO.n_phases)
+        for phase in range(voxels.shape[1])
         for index in range(INFO.n_slices)
     ]
 
