@@ -21,11 +21,15 @@ LARGE = 256  # numbers of a tensor from which on it is stored in half precision
 
 
 class TokenEncoderGraph(nn.Module):
-    """Frame, past and all that may be told to latents; tensors in the order of `inputs`."""
+    """Frame, past and all that may be told to latents; tensors in the order of `inputs`.
+
+    A transformer that adds nothing is left out; the inputs stay, whoever calls need not know.
+    """
 
     def __init__(self, model: TiTok) -> None:
         super().__init__()
         self.encoder = model.encoder
+        self.is_linear = model.encoder.is_linear
 
     def forward(
         self,
@@ -40,6 +44,9 @@ class TokenEncoderGraph(nn.Module):
         clinical: Tensor,
     ) -> Tensor:
         """Latents of length 1, (1, tokens, code_dim)."""
+        if self.is_linear:
+            shortcut = self.encoder.shortcut(frame - past_frame, age)
+            return nn.functional.normalize(shortcut, dim=2)
         past = Past(past_frame, past_codes, past_known, age)
         latents: Tensor = self.encoder(frame, past, Conditions(inside, heart, anatomy, clinical))
         return latents

@@ -59,9 +59,9 @@ class OrtNetwork:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """See `edge_codec.engine.NamedEngine`."""
-        _check_names(inputs, self._inputs)
+        taken = _taken(inputs, self._inputs)
         try:
-            result: NDArray[Any] = self._session.run(None, dict(inputs))[0]
+            result: NDArray[Any] = self._session.run(None, taken)[0]
         except Exception as error:  # the bindings raise classes of no common base
             raise EngineError(f"ONNX Runtime failed: {error}") from error
         return result
@@ -81,9 +81,9 @@ class OpenVinoNetwork:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """See `edge_codec.engine.NamedEngine`."""
-        _check_names(inputs, self._inputs)
+        taken = _taken(inputs, self._inputs)
         try:
-            self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+            self._request.infer(taken, share_inputs=True, share_outputs=True)
             # The request's buffer is written again by the next call.
             result: NDArray[Any] = self._request.get_output_tensor(0).data.copy()
         except RuntimeError as error:
@@ -91,10 +91,14 @@ class OpenVinoNetwork:
         return result
 
 
-def _check_names(inputs: Mapping[str, NDArray[Any]], expected: frozenset[str]) -> None:
-    if inputs.keys() != expected:
+def _taken(
+    inputs: Mapping[str, NDArray[Any]], expected: frozenset[str]
+) -> dict[str, NDArray[Any]]:
+    """Return the inputs that a network has use for; OpenVINO drops the others from its graph."""
+    if not expected <= inputs.keys():
         found, due = ", ".join(sorted(inputs)), ", ".join(sorted(expected))
         raise EngineError(f"the network takes {due}; it was given {found}: reinstall the model")
+    return {name: inputs[name] for name in expected}
 
 
 def load_network(model: bytes, backend: str = "auto", threads: int | None = None) -> NamedEngine:

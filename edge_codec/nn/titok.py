@@ -165,6 +165,11 @@ class Encoder(nn.Module):
         kept = self.tokens(frame, past, told)[:, : self.config.tokens]
         return F.normalize(self.head(kept) + self.shortcut(frame - past.frame, past.age), dim=2)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether the transformer adds nothing yet: its head is 0, as training begins."""
+        return not bool(self.head.weight.any() or self.head.bias.any())
+
     def tokens(self, frame: Tensor, past: Past, told: Conditions) -> Tensor:
         """Return what the transformer makes of latents, patches and two tokens of what is told.
 

@@ -17,10 +17,15 @@ from edge_codec.base.titok.token_prior import TokenPrior, load_tables
 from edge_codec.errors import EngineError, SourceError
 from edge_codec.export import titok
 from edge_codec.export.titok_card import LICENSE
-from edge_codec.export.titok_graph import halve_weights
+from edge_codec.export.titok_graph import (
+    TokenEncoderGraph,
+    halve_weights,
+    inputs,
+    titok_models,
+)
 from edge_codec.manifest import load_manifest
 from edge_codec.nn.titok import TiTok, TiTokConfig
-from edge_codec.runtime.float_network import load_network
+from edge_codec.runtime.float_network import FLOAT_BACKENDS, load_network
 from edge_codec.spec import ModelId
 
 SMALL = TiTokConfig(width=16, heads=2, encoder_depth=1, decoder_depth=1, fine=8, middle=8)
@@ -32,6 +37,7 @@ def checkpoint(tmp_path_factory) -> Path:
     torch.set_num_threads(1)
     model = TiTok(SMALL)
     torch.nn.init.normal_(model.decoder.clinical.weight)
+    torch.nn.init.normal_(model.encoder.head.weight)
     path = tmp_path_factory.mktemp("checkpoint") / "averaged.pt"
     torch.save({"config": dataclasses.asdict(SMALL), "state": model.state_dict(), "step": 3}, path)
     return path
@@ -80,6 +86,25 @@ def test_facts_that_training_never_told_change_nothing(checkpoint):
     assert not weight[:, 4:].any()
     assert torch.equal(weight[:, :4], told.decoder.clinical.weight[:, :4])
     assert told.decoder.clinical.weight[:, 4:].any()
+
+
+def test_a_transformer_that_adds_nothing_is_left_out():
+    torch.manual_seed(0)
+    model = TiTok(SMALL).eval()
+    given = {name: value.numpy() for name, value in inputs(model, "encoder").items()}
+    sizes = []
+    for head in (0.0, 0.1):
+        torch.nn.init.constant_(model.encoder.head.bias, head)
+        torch.nn.init.constant_(model.encoder.shortcut.weight, 0.01)
+        data = titok_models(model)["encoder"].SerializeToString()
+        sizes.append(len(data))
+        tensors = [torch.from_numpy(value) for value in given.values()]
+        with torch.no_grad():
+            expected = TokenEncoderGraph(model)(*tensors).numpy()
+        for backend in FLOAT_BACKENDS:
+            found = load_network(data, backend, 1).run(given)
+            assert np.abs(found - expected).max() < 1e-3, backend
+    assert sizes[0] < 0.8 * sizes[1]
 
 
 def test_halved_weights_are_near_and_small():
