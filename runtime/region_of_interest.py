@@ -6,6 +6,8 @@ with a margin; slices without a heart have no region.
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from edge_codec.cine import Cine
 from edge_codec.errors import SourceError, SpecError
 from edge_codec.io import FrameSource, open_source
+from edge_codec.io.npy import read_array_header
 from edge_codec.metrics.motion import dilated
 from edge_codec.region import Region
 from edge_codec.runtime.options import CompressOptions
@@ -92,10 +95,13 @@ def read_mask(roi: str | Path | NDArray[Any], info: CineInfo) -> NDArray[np.bool
     Raises
     ------
     SourceError
-        If the file cannot be read, or the mask is empty or of another size.
+        If the file cannot be read, or the mask is empty, of another size, or holds what is no
+        number.
     """
     name = "the mask" if isinstance(roi, np.ndarray) else f"the mask {roi}"
     values = roi if isinstance(roi, np.ndarray) else _load(Path(roi))
+    if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        raise SourceError(f"{name} holds {values.dtype} that are not all numbers; write 0 and 1")
     inside = values != 0
     if inside.ndim == 4:
         inside = inside.any(axis=1)
@@ -117,11 +123,19 @@ def _load(path: Path) -> NDArray[Any]:
     if path.suffix.lower() != ".npy":
         return Cine.from_source(open_source(path)).voxels
     try:
-        values: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as file:
+            shape, _, dtype = read_array_header(file)
+            if dtype.kind not in "biu":
+                raise SourceError(f"it has values of {dtype}; a mask has integers or booleans")
+            # Before the array is made, as the header may say anything.
+            promised = file.tell() + math.prod(shape) * dtype.itemsize
+            size = os.fstat(file.fileno()).st_size
+            if min(shape, default=0) < 0 or promised != size:
+                raise SourceError(f"it has {size} bytes, its header says {promised}")
+            file.seek(0)
+            values: NDArray[Any] = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, SourceError) as error:
         raise SourceError(f"{path} cannot be read as a mask: {error}") from error
-    if values.dtype.kind not in "biu":
-        raise SourceError(f"{path} has values of {values.dtype}; a mask has integers or booleans")
     return values
 
 

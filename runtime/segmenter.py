@@ -95,7 +95,8 @@ class Segmenter:
         Raises
         ------
         FrameError
-            If it is no frame, or the window is not two finite rising numbers.
+            If it is no frame, a value is not finite, or the window is not two finite rising
+            numbers.
         EngineError
             If the backend fails.
         """
@@ -124,7 +125,7 @@ class Segmenter:
         Raises
         ------
         FrameError
-            If it is no exam.
+            If it is no exam, or a value is not finite.
         EngineError
             If the backend fails.
         """
@@ -133,6 +134,7 @@ class Segmenter:
                 f"an array of shape {voxels.shape} is no exam; expected (slices, phases, rows, "
                 "columns)"
             )
+        _check_values(voxels)
         window = exam_window(voxels)
         labels = np.empty(voxels.shape, np.uint8)
         places = list(np.ndindex(voxels.shape[:2]))
@@ -186,10 +188,11 @@ def window_codes(samples: NDArray[Any], window: tuple[float, float]) -> NDArray[
     Raises
     ------
     FrameError
-        If it is no frame, or the window is not two finite rising numbers.
+        If it is no frame, a value is not finite, or the window is not two finite rising numbers.
     """
     if samples.ndim != 2 or 0 in samples.shape:
         raise FrameError(f"samples have shape {samples.shape}; expected (rows, columns)")
+    _check_values(samples)
     low, high = (float(edge) for edge in window)
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise FrameError(f"the window is from {low} to {high}; expected finite rising numbers")
@@ -202,6 +205,15 @@ def window_codes(samples: NDArray[Any], window: tuple[float, float]) -> NDArray[
     np.floor(values, out=values)
     np.clip(values, 0, 255, out=values)
     return values.astype(np.uint8)
+
+
+def _check_values(samples: NDArray[Any]) -> None:
+    """Refuse what no frame holds: a number that is none would become any code."""
+    if samples.dtype.kind not in "biuf":
+        raise FrameError(f"samples of {samples.dtype}; expected integers or floats")
+    if samples.dtype.kind == "f" and not np.isfinite(samples).all():
+        count = samples.size - int(np.count_nonzero(np.isfinite(samples)))
+        raise FrameError(f"{count} samples are infinite or not a number; replace them")
 
 
 def clean(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

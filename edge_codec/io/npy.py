@@ -30,7 +30,7 @@ BLOCK_BYTES = 64 << 20
 # All that NumPy's parser was seen to raise on damaged headers.
 _HEADER_ERRORS = (
     ValueError,
-    UserWarning,
+    Warning,
     SyntaxError,
     RecursionError,
     TypeError,
@@ -88,6 +88,27 @@ def parse_header(file: BinaryIO) -> NpyLayout:
     SourceError
         If it is damaged, or describes what a cine cannot hold.
     """
+    shape, fortran, dtype = read_array_header(file)
+    _check_dtype(dtype)
+    if not 2 <= len(shape) <= 4 or min(shape) < 1:
+        raise SourceError(
+            f"an array of shape {shape} is not a cine; expected (row, column), "
+            "(phase, row, column) or (slice, phase, row, column)"
+        )
+    full = (1, 1, 1, 1)[: 4 - len(shape)] + tuple(shape)
+    return NpyLayout((full[0], full[1], full[2], full[3]), dtype, fortran, file.tell())
+
+
+def read_array_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read shape, whether in Fortran order, and dtype from the start of any `.npy` file.
+
+    Nothing is believed of them: they are not compared with the file's size.
+
+    Raises
+    ------
+    SourceError
+        If the header is damaged.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # headers of Python 2 need more than a literal parser
@@ -101,14 +122,7 @@ def parse_header(file: BinaryIO) -> NpyLayout:
             shape, fortran, dtype = readers[version](file)
     except _HEADER_ERRORS as error:
         raise SourceError(f"not a npy file with a plain array: {error}") from error
-    _check_dtype(dtype)
-    if not 2 <= len(shape) <= 4 or min(shape) < 1:
-        raise SourceError(
-            f"an array of shape {shape} is not a cine; expected (row, column), "
-            "(phase, row, column) or (slice, phase, row, column)"
-        )
-    full = (1, 1, 1, 1)[: 4 - len(shape)] + tuple(shape)
-    return NpyLayout((full[0], full[1], full[2], full[3]), dtype, fortran, file.tell())
+    return tuple(shape), bool(fortran), dtype
 
 
 class NpySource:

@@ -88,7 +88,7 @@ def read_cases(splits: Path, part: str) -> list[str]:
     """
     try:
         return [str(case) for case in json.loads(splits.read_text(encoding="utf-8"))[part]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{splits} holds no list of '{part}' cases ({error!r})") from error
 
 
@@ -106,10 +106,15 @@ def _case(folder: Path, group: str) -> Iterator[LabeledVolume]:
         name = path.name.removesuffix(LABELS)
         voxels = _read(folder / f"{name}.nii.gz")
         labels = _read(path)
-        if voxels.shape != labels.shape or int(labels.max()) >= N_CLASSES:
+        if voxels.shape[1] != 1 or voxels.shape != labels.shape:
             raise SourceError(
-                f"{path}: labels up to {int(labels.max())} of shape {labels.shape} for a frame of "
-                f"shape {voxels.shape}; expected labels 0 to 3 of the frame's shape"
+                f"{path}: labels of shape {labels.shape} for a frame of shape {voxels.shape}; "
+                "expected one phase, and the frame's shape"
+            )
+        found = np.unique(labels)
+        if not np.isin(found, range(N_CLASSES)).all():
+            raise SourceError(
+                f"{path}: labels {found[0]} to {found[-1]}; expected whole numbers from 0 to 3"
             )
         if window is None:
             window = exam_window(_read_exam(folder / f"{case}_4d.nii.gz", group, voxels))

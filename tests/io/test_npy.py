@@ -83,6 +83,7 @@ def damaged_files():
     yield from (b"", data[:5], data[:60], data[:-1], data + b"\0", b"x" * 300, huge)
     yield data[:10] + b"{" * 117 + b"\n" + data[128:]
     yield data[:6] + b"\x03" + data[7:]
+    yield data.replace(b"'<i2'", b"'|a2'")
     yield data.replace(b"(2, 3, 5, 7)", b"(2L,3L,5, 7)")
 
 

@@ -135,6 +135,8 @@ def _stream(folder: Path, labels: np.ndarray) -> Path:
         (np.ones((2, 1, 1, 48, 64)), "expected"),
         (np.ones(48), "expected"),
         (np.zeros((48, 64)), "nothing inside"),
+        (np.full((48, 64), np.nan), "float64 that are not all numbers"),
+        (np.full((48, 64), "x"), "not all numbers"),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(mask: np.ndarray, message: str) -> None:
@@ -146,7 +148,18 @@ def test_files_that_are_no_masks_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.npy").write_text("no mask")
     np.save(tmp_path / "floats.npy", np.ones((48, 64)))
     np.save(tmp_path / "objects.npy", np.array([None]), allow_pickle=True)
-    for name in ("text.npy", "floats.npy", "objects.npy", "missing.npy", "missing.nii"):
+    with (tmp_path / "archive.npy").open("wb") as file:
+        np.savez(file, mask=MASK)
+    for name, shape in (("huge.npy", (1 << 50, 48, 64)), ("negative.npy", (-2, 48, 64))):
+        with (tmp_path / name).open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(MASK.tobytes())
+    (tmp_path / "header.npy").write_bytes(b"\x93NUMPY\x01\x00\x05\x00{((((")
+    for name in (
+        "text.npy", "floats.npy", "objects.npy", "missing.npy", "missing.nii", "archive.npy",
+        "huge.npy", "negative.npy", "header.npy",
+    ):  # fmt: skip
         with pytest.raises(SourceError, match=name):
             read_mask(tmp_path / name, CINE.info)
 

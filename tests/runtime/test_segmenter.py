@@ -194,6 +194,9 @@ def test_a_window_without_width_gives_codes_all_the_same() -> None:
         (np.zeros((0, 4)), (0, 1), r"shape \(0, 4\)"),
         (np.zeros((3, 4)), (2, 1), "from 2.0 to 1.0"),
         (np.zeros((3, 4)), (0, float("inf")), "from 0.0 to inf"),
+        (np.array([[0.0, np.nan]]), (0, 1), "1 samples are infinite or not a number"),
+        (np.array([[np.inf, -np.inf]]), (0, 1), "2 samples are infinite or not a number"),
+        (np.zeros((3, 4), complex), (0, 1), "samples of complex128"),
     ],
 )
 def test_what_is_no_frame_or_window_is_refused(
@@ -206,6 +209,10 @@ def test_what_is_no_frame_or_window_is_refused(
 def test_what_is_no_exam_is_refused() -> None:
     with pytest.raises(FrameError, match="no exam"):
         Segmenter(ThresholdEngine()).exam(np.zeros((3, 4, 5)))
+    exam = np.ones((1, 2, 3, 4))
+    exam[0, 1, 2, 3] = np.inf  # no percentile of so few
+    with pytest.raises(FrameError, match="1 samples are infinite"):
+        Segmenter(ThresholdEngine()).exam(exam)
 
 
 def test_an_altered_network_is_refused(tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ def _check_shard(path: Path, shard: ShardRecord) -> Iterator[str]:
         return
     if hash_file(path) != shard.sha256:
         yield f"{shard.name} has another SHA-256 than the index says: its bytes changed"
+    if sum(patient.shape[0] for patient in shard.patients) != len(shard.samples):
+        yield f"{shard.name} has other samples in the index than its patients have slices"
+        return
     expected = {
         sample_key(patient.name, number): (patient.shape, patient.label_phases)
         for patient in shard.patients

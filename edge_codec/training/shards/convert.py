@@ -122,7 +122,7 @@ def read_split(argument: str) -> tuple[str, tuple[str, ...]]:
         patients = splits[name]
         if not patients or any(not isinstance(patient, str) for patient in patients):
             raise TypeError("expected a list of names")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(
             f"--split {argument} cannot be read ({type(error).__name__}: {error}); expected a JSON "
             'file such as {"train": ["patient001"]}'
@@ -176,6 +176,8 @@ def _prepare(plan: Plan, conversion: Conversion) -> list[ShardTask]:
     """Clear or keep what is in the target, and say what is to be done."""
     out = conversion.out
     known = {}
+    if out.exists() and not out.is_dir():
+        raise SourceError(f"{out} is no folder; give another name")
     if out.is_dir() and any(out.iterdir()):
         if conversion.resume:
             known = _known_shards(plan, out)
@@ -214,6 +216,11 @@ def _clear(out: Path, keep: set[str]) -> None:
     ours = re.compile(r"[a-z0-9_]+-\d{6}\.tar|index\.json")
     part = re.compile(rf"\.({ours.pattern})\.[0-9a-f]+\.part")
     entries = list(out.iterdir())
+    if not (out / FILE_NAME).is_file():  # it is there before the first shard, and stays
+        raise SourceError(
+            f"{out} has no {FILE_NAME}, so that what it holds is of no conversion; choose another "
+            "folder or empty it yourself"
+        )
     for entry in entries:
         if not (ours.fullmatch(entry.name) or part.fullmatch(entry.name)):
             raise SourceError(

@@ -200,7 +200,9 @@ def read_index(folder: Path) -> Index:
             tuple(_shard(shard) for shard in content["shards"]),
             tuple(_fill(Skipped, skipped) for skipped in content["skipped"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
         raise SourceError(
             f"{path} is damaged ({type(error).__name__}: {error}); convert again with --force"
         ) from error
@@ -224,8 +226,13 @@ def _shard(content: dict[str, Any]) -> ShardRecord:
         )
         for patient in content["patients"]
     )
+    for patient in patients:
+        if len(patient.shape) != 4 or min(patient.shape) < 1:
+            raise ValueError(f"patient {patient.name} has shape {patient.shape}")
     samples = tuple(_fill(SampleRecord, sample) for sample in content["samples"])
     for sample in samples:
+        if not all(type(number) is int for number in (sample.offset, sample.size)):
+            raise TypeError(f"sample {sample.key} lies at {sample.offset!r}, {sample.size!r} bytes")
         if not 0 <= sample.offset < sample.offset + sample.size <= content["size"]:
             raise ValueError(f"sample {sample.key} lies outside its shard")
     return _fill(ShardRecord, {**content, "patients": patients, "samples": samples})

@@ -122,8 +122,8 @@ def _whole(values: dict[str, str], name: str) -> int | None:
     if name not in values:
         return None
     text = values[name]
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) < 1 << 31):
-        raise SourceError(f"{FILE_NAME} says {name}: {text}, expected a whole number from 1")
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) < 1 << 31):
+        raise SourceError(f"{FILE_NAME} says {name}: {text[:20]}, expected a whole number from 1")
     return int(text)
 
 

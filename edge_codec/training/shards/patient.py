@@ -123,7 +123,7 @@ class _Reader:
         info = self._read_info()
         cine, first = self._read_cine(info)
         info = _count_from(info, first, cine.info.n_phases)
-        voxels = _as_integers(cine.voxels)
+        voxels = _as_integers(cine.voxels, "voxels")
         if voxels.min() == voxels.max():
             raise SourceError(f"all its voxels are {voxels.flat[0]}; the images are lost")
         _check_spacing(cine.info.spacing_mm)
@@ -216,7 +216,7 @@ class _Reader:
     def _load_labels(self, path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         cine = self._load(path)
         _check_single(cine, path)
-        values = _as_integers(cine.voxels[:, 0])
+        values = _as_integers(cine.voxels[:, 0], f"labels of {path.name}")
         if values.shape != shape:
             raise SourceError(
                 f"{path.name} has shape {values.shape} (slices, rows, columns), its images "
@@ -282,16 +282,16 @@ def _count_from(info: PatientInfo, first: int, n_phases: int) -> PatientInfo:
     return replace(info, ed_phase=place(info.ed_phase), es_phase=place(info.es_phase))
 
 
-def _as_integers(voxels: NDArray[Any]) -> NDArray[Any]:
+def _as_integers(voxels: NDArray[Any], name: str) -> NDArray[Any]:
     """Return voxels of an integer dtype, little-endian; floats must be whole numbers."""
     if voxels.dtype.kind in "iu":
         return voxels.astype(voxels.dtype.newbyteorder("<"), copy=False)
     if not np.isfinite(voxels).all():
         count = int(np.count_nonzero(~np.isfinite(voxels)))
-        raise SourceError(f"{count} voxels are infinite or not a number; export the exam again")
+        raise SourceError(f"{count} {name} are infinite or not a number; export the exam again")
     low, high = float(voxels.min()), float(voxels.max())
     if np.any(voxels != np.rint(voxels)) or low < -(2**31) or high >= 2**31:
-        raise SourceError("voxels are fractions; export the integers that the scanner stored")
+        raise SourceError(f"{name} are fractions; export the integers that the scanner stored")
     fits = next(dtype for dtype in ("<i2", "<u2", "<i4") if _fits(low, high, np.dtype(dtype)))
     return voxels.astype(fits)
 

@@ -7,6 +7,7 @@ and the epoch alone, so that the position of a training is a single number: how 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -81,10 +82,11 @@ class ShardFolder:
         path = self._folder / name
         try:
             with path.open("rb") as file:
+                # Before so many bytes are asked for, as the index may say anything.
+                if sample.offset + sample.size > os.fstat(file.fileno()).st_size:
+                    raise SourceError(f"it ends within sample {sample.key}")
                 file.seek(sample.offset)
                 data = file.read(sample.size)
-            if len(data) != sample.size:
-                raise SourceError(f"it ends within sample {sample.key}")
             return decode_sample(sample.key, split_sample(sample.key, data))
         except (OSError, SourceError) as error:
             raise SourceError(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,11 +23,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_codec.errors import SourceError
+from edge_codec.io.npy import read_array_header
 from edge_codec.training.shards.patient import BIGGEST_LABEL, Patient
 
 VOXELS, LABELS, METADATA = "npy", "labels.npy", "json"
+BLOCK = tarfile.BLOCKSIZE  # archives are made of whole ones
 
-MAX_HEADER = 4096  # of an npy file, far above the 128 bytes it takes
+# All that parts which are not what they should be were seen to raise.
+_PART_ERRORS = (
+    SourceError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +157,7 @@ def decode_sample(key: str, parts: Mapping[str, bytes]) -> ShardCine:
             rescale=_numbers(metadata["rescale"], 2),
             license=str(metadata["license"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _PART_ERRORS as error:
         raise SourceError(f"sample {key} is damaged: {type(error).__name__}: {error}") from error
     _check_cine(cine)
     return cine
@@ -168,20 +180,22 @@ def split_sample(key: str, data: bytes) -> dict[str, bytes]:
         If the bytes are not the files of that sample.
     """
     parts: dict[str, bytes] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
-                found, _, name = member.name.partition(".")
-                file = archive.extractfile(member)
-                if found != key or file is None or name in parts:
-                    raise SourceError(f"{member.name} is no part of sample {key}")
-                parts[name] = file.read()
-                if len(parts[name]) != member.size:
-                    raise SourceError(f"{member.name} is cut off")
-            if archive.offset != len(data):  # a damaged head ends the loop without an error
-                raise SourceError(f"sample {key} is damaged after byte {archive.offset}")
-    except (tarfile.TarError, OSError) as error:
-        raise SourceError(f"sample {key} is damaged: {error}") from error
+    at = 0
+    while at < len(data):
+        try:
+            # One head alone. An open archive would follow what heads say of others, too: files
+            # with holes, whose size is only claimed, and heads of heads without end.
+            member = tarfile.TarInfo.frombuf(data[at : at + BLOCK], "ascii", "surrogateescape")
+        except tarfile.TarError as error:
+            raise SourceError(f"sample {key} is damaged after byte {at}: {error}") from error
+        found, _, name = member.name.partition(".")
+        if found != key or member.type != tarfile.REGTYPE or name in parts:
+            raise SourceError(f"{member.name!r} is no part of sample {key}")
+        begin, size = at + BLOCK, member.size
+        at = begin + -(-size // BLOCK) * BLOCK
+        if size < 0 or at > len(data):
+            raise SourceError(f"{member.name} is cut off")
+        parts[name] = data[begin : begin + size]
     return parts
 
 
@@ -194,10 +208,7 @@ def _encode_array(array: NDArray[Any]) -> bytes:
 def _decode_array(data: bytes) -> NDArray[Any]:
     """Read an npy file without trusting it: its sizes are compared before anything is made."""
     file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"npy version {version}, expected (1, 0)")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=MAX_HEADER)
+    shape, fortran, dtype = read_array_header(file)
     if dtype.kind not in "iu" or fortran or len(shape) != 3:
         raise ValueError(f"an array {shape} of {dtype}, expected integers with three axes")
     voxels = np.frombuffer(data, dtype, offset=file.tell())
@@ -206,8 +217,8 @@ def _decode_array(data: bytes) -> NDArray[Any]:
 
 def _numbers(values: Any, count: int) -> Any:
     numbers = tuple(map(float, values))
-    if len(numbers) != count:
-        raise ValueError(f"{len(numbers)} numbers, expected {count}")
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"numbers {numbers}, expected {count} that are finite")
     return numbers
 
 

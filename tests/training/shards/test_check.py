@@ -98,3 +98,12 @@ def test_incomplete(shards: Path) -> None:
     path = shards / FILE_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), "complete": False}))
     assert problems(shards) == ["the conversion did not come to its end; go on with --resume"]
+
+
+def test_patients_of_more_slices_than_there_are_samples(shards: Path) -> None:
+    path = shards / FILE_NAME
+    content = json.loads(path.read_text())
+    content["shards"][1]["patients"][0]["shape"][0] = 1 << 40
+    path.write_text(json.dumps(content))
+    [problem] = problems(shards)
+    assert problem == f"{SHARD} has other samples in the index than its patients have slices"

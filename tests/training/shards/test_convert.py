@@ -306,3 +306,18 @@ def test_read_split(tmp_path: Path) -> None:
             read_split(argument)
     with pytest.raises(SourceError, match=r"expected FILE.json:NAME"):
         read_split("train")
+
+
+def test_archives_of_others_are_not_deleted(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "backup-202401.tar").write_text("x")
+    with pytest.raises(
+        SourceError, match=r"has no index\.json, so that what it holds is of no conv"
+    ):
+        run(source, tmp_path, force=True)
+    assert contents(tmp_path) == {"backup-202401.tar": b"x"}
+
+
+def test_a_file_in_the_place_of_the_folder(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(SourceError, match="is no folder"):
+        run(source, tmp_path / "out", force=True)

@@ -54,3 +54,9 @@ def test_partial_takes_what_there_is() -> None:
     assert info == PatientInfo(n_phases=20, group="Heart failure")
     with pytest.raises(SourceError, match="says ED: x"):
         parse_info("ED: x\n", partial=True)
+
+
+@pytest.mark.parametrize("number", ["0" * 9 + "1" * 11, "9" * 10, "1" * 5000])
+def test_numbers_of_too_many_digits(number: str) -> None:
+    with pytest.raises(SourceError, match="expected a whole number from 1"):
+        parse_info(WHOLE.replace("30", number), partial=False)

@@ -232,3 +232,9 @@ def test_uncompressed(folder: Path) -> None:
     patient = read_patient(folder, partial=False)
     assert list(patient.labels) == [0, 3]
     assert patient.sources == hash_sources(folder)
+
+
+@pytest.mark.parametrize("factor", [0.5, np.nan], ids=["fractions", "not a number"])
+def test_labels_that_are_no_whole_numbers_are_named(folder: Path, factor: float) -> None:
+    write_nifti(folder / ED_LABELS, labels_of(3.0).astype(np.float32) * np.float32(factor))
+    refuse(folder, f"labels of {ED_LABELS} are")

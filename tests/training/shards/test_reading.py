@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import json
 import pickle
+import shutil
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -219,5 +220,45 @@ def test_no_index(tmp_path: Path) -> None:
     ):
         ShardFolder(tmp_path)
     (tmp_path / FILE_NAME).write_text("[")
+    with pytest.raises(SourceError, match="is damaged"):
+        ShardFolder(tmp_path)
+
+
+def change_record(folder: Path, place: str, number: int, **changes: object) -> None:
+    path = folder / FILE_NAME
+    content = json.loads(path.read_text())
+    content["shards"][0][place][number].update(changes)
+    content["shards"][0]["size"] = 1 << 50
+    path.write_text(json.dumps(content))
+
+
+def test_sizes_are_compared_before_memory_is_asked_for(shards: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(shards, tmp_path / "copy"))
+    change_record(copy, "samples", 0, size=1 << 45)
+    with pytest.raises(SourceError, match=r"ends within sample patient001-s00"):
+        ShardFolder(copy)[0]
+
+
+@pytest.mark.parametrize(
+    ("place", "changes"),
+    [
+        ("samples", {"offset": 0.0}),
+        ("samples", {"size": "512"}),
+        ("patients", {"shape": []}),
+        ("patients", {"shape": [2, 6, 0, 10]}),
+        ("patients", {"label_phases": [float("inf")]}),
+    ],
+)
+def test_index_that_states_the_impossible(
+    shards: Path, tmp_path: Path, place: str, changes: dict[str, object]
+) -> None:
+    copy = Path(shutil.copytree(shards, tmp_path / "copy"))
+    change_record(copy, place, 0, **changes)
+    with pytest.raises(SourceError, match="is damaged"):
+        ShardFolder(copy)
+
+
+def test_index_that_is_too_deep(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("[" * 100_000)
     with pytest.raises(SourceError, match="is damaged"):
         ShardFolder(tmp_path)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,78 @@ def test_damaged_head_of_a_later_part(parts: dict[str, bytes]) -> None:
     data[data.index(f"{KEY}.json".encode())] ^= 1
     with pytest.raises(SourceError, match="is damaged after byte"):
         split_sample(KEY, bytes(data))
+
+
+def head(name: str, size: int, kind: bytes, real_size: int = 0) -> bytes:
+    """A head of any kind, as other writers of tar files make them."""
+    data = bytearray(512)
+    data[: len(name)] = name.encode()
+    data[124:136] = b"%011o\0" % size
+    data[156:157] = kind
+    data[257:265] = b"ustar  \0"
+    if kind == tarfile.GNUTYPE_SPARSE:
+        data[386:410] = b"%011o\0%011o\0" % (0, 0)
+        data[483:495] = b"%011o\0" % real_size
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data)
+    return bytes(data)
+
+
+def pax(text: bytes) -> bytes:
+    return head("x", len(text), tarfile.XHDTYPE) + text.ljust(512, b"\0")
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        head(f"{KEY}.npy", 0, tarfile.GNUTYPE_SPARSE, 6 << 30),
+        (head("././@LongLink", 512, tarfile.GNUTYPE_LONGNAME) + b"a" * 512) * 2000,
+        pax(b"12 size=abc\n"),
+        pax(b"9" * 500 + b" a=b\n"),
+        pax(b"22 GNU.sparse.map=a,b\n"),
+        head(f"{KEY}.npy", 0, tarfile.SYMTYPE),
+    ],
+    ids=["holes", "names without end", "size", "length", "map", "link"],
+)
+def test_archives_that_hold_more_than_plain_files(parts: dict[str, bytes], before: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match=f"is no part of sample {KEY}"):
+            split_sample(KEY, before + archive_of(KEY, parts))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': (((",
+        b"(" * 1500,
+        b"{'descr': '|a2', 'fortran_order': False, 'shape': (1, 2, 2)}",
+    ],
+)
+def test_headers_of_arrays_that_cannot_be_parsed(parts: dict[str, bytes], header: bytes) -> None:
+    voxels = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(16)
+    with pytest.raises(SourceError, match=f"sample {KEY} is damaged"):
+        decode_sample(KEY, {**parts, "npy": voxels})
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"a":' * 100_000], ids=["list", "object"])
+def test_metadata_that_is_too_deep(parts: dict[str, bytes], text: bytes) -> None:
+    with pytest.raises(SourceError, match="is damaged"):
+        decode_sample(KEY, {**parts, "json": text})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slice": float("inf")},
+        {"window": [0, float("nan")]},
+        {"spacing_mm": [1, 1, float("inf")]},
+    ],
+)
+def test_metadata_that_is_not_finite(parts: dict[str, bytes], change: dict[str, object]) -> None:
+    metadata = {**json.loads(parts["json"]), **change}
+    with pytest.raises(SourceError, match="is damaged"):
+        decode_sample(KEY, {**parts, "json": json.dumps(metadata).encode()})
