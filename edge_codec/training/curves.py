@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from edge_codec.metrics.image import psnr
 from edge_codec.metrics.rate import bjontegaard
 from edge_codec.nn.dwt_cal import DwtCal, DwtCalConfig
 from edge_codec.nn.lifting import pad_to_blocks
+from edge_codec.training.checkpoints import STATE_ERRORS, read_state
 from edge_codec.training.denormals import flushed_denormals
 from edge_codec.training.pack import CineSequence, read_volume, sequences_of
 from edge_codec.training.rate_distortion import GroupOffsets
@@ -161,10 +161,10 @@ def load_model(path: Path) -> DwtCal:
         If the file is none.
     """
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        content = read_state(path)
         model = DwtCal(DwtCalConfig(**content["config"]))
         model.load_state_dict(content["state"])
-    except (OSError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+    except (SourceError, *STATE_ERRORS) as error:
         raise SourceError(
             f"{path} holds no weights of dwt-cal ({error}); edge_codec.training.stages writes them "
             "as averaged.pt"

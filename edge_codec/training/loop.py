@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from edge_codec.nn.codebook import usage
 from edge_codec.nn.vqvae import CODE_SCALE, VQVAE, VQVAEConfig
+from edge_codec.training.checkpoints import resumed, write_training
 from edge_codec.training.data import CropOptions, Exam, crops, read_split
 
 CROP_FIELDS = {field.name for field in dataclasses.fields(CropOptions)}
@@ -155,22 +156,22 @@ class Trainer:
             "step": self.step,
             "elapsed_s": self.elapsed_s,
         }
-        averaged = {
-            "config": dataclasses.asdict(self.model_config),
-            "state": self.averaged_model().state_dict(),
-            "step": self.step,
-        }
-        for name, content in (("checkpoint.pt", state), ("averaged.pt", averaged)):
-            torch.save(content, self.out / f"{name}.part")
-            (self.out / f"{name}.part").replace(self.out / name)
+        averaged = self.averaged_model().state_dict()
+        write_training(self.out, state, self.model_config, averaged)
 
     def resume(self) -> None:
-        """Continue from `checkpoint.pt`."""
-        state = torch.load(self.out / "checkpoint.pt", weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.averaged = state["averaged"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        """Continue from `checkpoint.pt`.
+
+        Raises
+        ------
+        SourceError
+            If there is none, or it belongs to another network.
+        """
+        with resumed(self.out) as state:
+            self.model.load_state_dict(state["model"])
+            self.averaged = {name: state["averaged"][name] for name in self.averaged}
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
 
     def _average(self) -> None:
         decay = min(self.options.ema_decay, (1 + self.step) / (10 + self.step))

@@ -12,23 +12,27 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import math
-import pickle
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import yaml
-from tqdm import tqdm
 
 from edge_codec.errors import EdgeCodecError, SourceError, SpecError
 from edge_codec.nn.segmentation import SegmentationConfig, SegmentationNetwork
+from edge_codec.training.checkpoints import (
+    CHECKPOINT,
+    STATE_ERRORS,
+    read_state,
+    resumed,
+    write_training,
+)
 from edge_codec.training.denormals import flushed_denormals
 from edge_codec.training.ema import AveragedWeights
+from edge_codec.training.running import LOG, PLOT, Run
+from edge_codec.training.schedule import rate_of
 from edge_codec.training.segmentation_augment import (
     AugmentOptions,
     LabeledFrame,
@@ -109,7 +113,7 @@ def read_config(path: Path) -> TrainingConfig:
             AugmentOptions(**content["augment"]),
             TrainOptions(**train),
         )
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise SpecError(
             f"{path}: {error!r}; the shipped segmentation.yaml shows all fields"
         ) from error
@@ -147,11 +151,7 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Rate of the next step: rising, then along a cosine to `final_learning_rate`."""
-        options = self.options
-        start, end = options.learning_rate, options.final_learning_rate
-        part = min(1.0, self.step / options.steps)
-        cosine = end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))
-        return cosine * min(1.0, (self.step + 1) / max(options.warmup_steps, 1))
+        return rate_of(self.options, self.step)
 
     def train_step(self, frames: list[LabeledFrame]) -> float:
         """Take one optimizer step on a batch of these frames; return its loss."""
@@ -178,14 +178,8 @@ class Trainer:
             "step": self.step,
             "elapsed_s": self.elapsed_s,
         }
-        averaged = {
-            "config": dataclasses.asdict(self.network.config),
-            "state": self.averaged.model(self.network).state_dict(),
-            "step": self.step,
-        }
-        for name, content in (("checkpoint.pt", state), ("averaged.pt", averaged)):
-            torch.save(content, self.out / f"{name}.part")
-            (self.out / f"{name}.part").replace(self.out / name)
+        averaged = self.averaged.model(self.network).state_dict()
+        write_training(self.out, state, self.network.config, averaged)
 
     def resume(self) -> None:
         """Continue from `checkpoint.pt`.
@@ -195,15 +189,11 @@ class Trainer:
         SourceError
             If there is none, or it belongs to another network.
         """
-        path = self.out / "checkpoint.pt"
-        try:
-            state = torch.load(path, weights_only=True, map_location=self.device)
+        with resumed(self.out, self.device) as state:
             self.network.load_state_dict(state["network"])
             self.averaged.load(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (OSError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-            raise SourceError(f"cannot resume from {path} ({error}); start without it") from error
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+            self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
 
 
 def train(trainer: Trainer, volumes: list[LabeledVolume]) -> None:
@@ -219,27 +209,17 @@ def train(trainer: Trainer, volumes: list[LabeledVolume]) -> None:
     frames = frames_of([volume for volume in volumes if volume.case not in held_out])
     if not frames:
         raise SourceError("all cases are held out; name fewer in the configuration")
-    bar = tqdm(
-        total=options.steps, initial=trainer.step, unit="step", disable=not sys.stderr.isatty()
-    )
     losses: list[float] = []
-    last = saved = time.monotonic()
-    with (trainer.out / "log.jsonl").open("a", buffering=1, encoding="utf-8") as log:
+    show = sys.stderr.isatty()
+    with Run(trainer, options.steps, options.checkpoint_seconds, show=show) as run:
         while trainer.step < options.steps:
             losses.append(trainer.train_step(frames))
-            now = time.monotonic()
-            trainer.elapsed_s, last = trainer.elapsed_s + now - last, now
-            bar.update(1)
+            run.advance()
             if trainer.step % options.log_every == 0 or trainer.step == options.steps:
-                log.write(json.dumps(_row(trainer, losses, watched)) + "\n")
-                bar.set_postfix(loss=f"{np.mean(losses):.3f}")
+                run.write(_row(trainer, losses, watched), loss=f"{np.mean(losses):.3f}")
                 losses.clear()
-            if now - saved > options.checkpoint_seconds:
-                trainer.save()
-                saved = now
-    bar.close()
-    trainer.save()
-    plot_log(trainer.out / "log.jsonl", trainer.out / "log.png")
+            run.save_if_due()
+    plot_log(trainer.out / LOG, trainer.out / PLOT)
 
 
 def _row(trainer: Trainer, losses: list[float], watched: list[LabeledVolume]) -> dict[str, Any]:
@@ -263,11 +243,11 @@ def load_network(path: Path) -> SegmentationNetwork:
     SourceError
         If it cannot be read or holds another network.
     """
+    content = read_state(path)
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
         network = SegmentationNetwork(SegmentationConfig(tuple(content["config"]["widths"])))
         network.load_state_dict(content["state"])
-    except (OSError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+    except STATE_ERRORS as error:
         raise SourceError(f"{path} holds no segmentation network: {error}") from error
     return network.eval()
 
@@ -298,7 +278,7 @@ def main(argv: list[str] | None = None) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         trainer = Trainer(config, options.out, device)
-        if options.resume and (options.out / "checkpoint.pt").exists():
+        if options.resume and (options.out / CHECKPOINT).exists():
             trainer.resume()
         train(trainer, volumes)
     except EdgeCodecError as error:

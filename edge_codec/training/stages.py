@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
-import pickle
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +19,18 @@ import numpy as np
 import torch
 import yaml
 from torch import Tensor
-from tqdm import tqdm
 
-from edge_codec.errors import SourceError, SpecError
+from edge_codec.errors import SpecError
 from edge_codec.nn.dwt_cal import SIZES, DwtCal
+from edge_codec.training.checkpoints import CHECKPOINT, resumed, write_training
 from edge_codec.training.curves import load_model, volume_point
 from edge_codec.training.denormals import flushed_denormals
 from edge_codec.training.ema import AveragedWeights
 from edge_codec.training.gradient_guard import GradientGuard
 from edge_codec.training.pack import CineSequence, read_pack
 from edge_codec.training.rate_distortion import GroupLoss, GroupOffsets, group_loss
+from edge_codec.training.running import LOG, PLOT, Run
+from edge_codec.training.schedule import rate_of
 from edge_codec.training.sequences import ClipOptions, ClipSource, batches
 from edge_codec.training.training_plot import plot_log
 
@@ -105,10 +104,10 @@ def read_config(path: Path) -> StageConfig:
     Raises
     ------
     SpecError
-        If a field is missing or unknown, or the size is.
+        If it cannot be read, or a field is missing or unknown, or the size is.
     """
-    content = yaml.safe_load(path.read_text())
     try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
         config = StageConfig(
             content["size"],
             tuple(content["held_out"]),
@@ -116,8 +115,8 @@ def read_config(path: Path) -> StageConfig:
             ClipOptions(**_tuples(content["clips"])),
             StageOptions(**_tuples(content["train"])),
         )
-    except (KeyError, TypeError) as error:
-        raise SpecError(f"{path}: {error}; the shipped dwt_cal_*.yaml show all fields") from error
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: {error!r}; the shipped dwt_cal_*.yaml show all fields") from error
     if config.size not in SIZES:
         raise SpecError(f"{path}: size '{config.size}' is unknown; use {' or '.join(SIZES)}")
     return config
@@ -167,11 +166,7 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Rate of the next step: rising, then along a cosine to `final_learning_rate`."""
-        options = self.options
-        part = min(1.0, self.step / options.steps)
-        start, end = options.learning_rate, options.final_learning_rate
-        cosine = end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))
-        return cosine * min(1.0, (self.step + 1) / max(options.warmup_steps, 1))
+        return rate_of(self.options, self.step)
 
     def train_step(self, frames: Tensor, weights: Tensor) -> GroupLoss:
         """Take one optimizer step.
@@ -222,14 +217,8 @@ class Trainer:
             "step": self.step,
             "elapsed_s": self.elapsed_s,
         }
-        averaged = {
-            "config": dataclasses.asdict(self.model.config),
-            "state": self.averaged.model(self.model).state_dict(),
-            "step": self.step,
-        }
-        for name, content in (("checkpoint.pt", state), ("averaged.pt", averaged)):
-            torch.save(content, self.out / f"{name}.part")
-            (self.out / f"{name}.part").replace(self.out / name)
+        averaged = self.averaged.model(self.model).state_dict()
+        write_training(self.out, state, self.model.config, averaged)
 
     def resume(self) -> None:
         """Continue from `checkpoint.pt`.
@@ -239,16 +228,12 @@ class Trainer:
         SourceError
             If there is none, or it belongs to another network.
         """
-        path = self.out / "checkpoint.pt"
-        try:
-            state = torch.load(path, weights_only=True, map_location=self.device)
+        with resumed(self.out, self.device) as state:
             self.model.load_state_dict(state["model"])
             self.averaged.load(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.guard.load(**state["guard"])
-        except (OSError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-            raise SourceError(f"cannot resume from {path} ({error}); start without it") from error
-        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+            self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
 
 
 def train(trainer: Trainer, sequences: list[CineSequence], workers: int = 0) -> None:
@@ -259,28 +244,19 @@ def train(trainer: Trainer, sequences: list[CineSequence], workers: int = 0) -> 
     source = ClipSource(
         [one for one in sequences if one.case not in config.held_out], config.clips, options.seed
     )
-    bar = tqdm(total=options.steps, initial=trainer.step, unit="step")
     losses: list[GroupLoss] = []
-    last = saved = time.monotonic()
-    with (trainer.out / "log.jsonl").open("a", buffering=1) as log:
+    with Run(trainer, options.steps, options.checkpoint_seconds) as run:
         for batch in batches(source, trainer.step, options.steps, workers):
             losses.append(trainer.train_step(*batch))
-            now = time.monotonic()
-            trainer.elapsed_s, last = trainer.elapsed_s + now - last, now
-            bar.update(1)
+            run.advance()
             if trainer.step % options.log_every == 0:
                 row = _row(trainer, losses)
                 losses.clear()
                 if trainer.step % options.validate_every == 0:
                     row["validation"] = validate(trainer, list(watched.values()))
-                log.write(json.dumps(row) + "\n")
-                bar.set_postfix(loss=f"{row['loss']:.3f}", bpp=f"{row['bpp']:.3f}")
-            if now - saved > options.checkpoint_seconds:
-                trainer.save()
-                saved = now
-    bar.close()
-    trainer.save()
-    plot_log(trainer.out / "log.jsonl", trainer.out / "log.png")
+                run.write(row, loss=f"{row['loss']:.3f}", bpp=f"{row['bpp']:.3f}")
+            run.save_if_due()
+    plot_log(trainer.out / LOG, trainer.out / PLOT)
 
 
 def _row(trainer: Trainer, losses: list[GroupLoss]) -> dict[str, Any]:
@@ -340,7 +316,7 @@ def main(argv: list[str] | None = None) -> None:
     model = load_model(options.start) if options.start else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     trainer = Trainer(config, options.out, model, device)
-    if options.resume and (options.out / "checkpoint.pt").exists():
+    if options.resume and (options.out / CHECKPOINT).exists():
         trainer.resume()
     train(trainer, read_pack(options.data), options.workers)
 

@@ -68,7 +68,14 @@ def test_problems_of_the_data_name_the_file(tmp_path: Path) -> None:
     write_case(tmp_path, "patient002", 0)
     labels = tmp_path / "acdc" / "patient002" / "patient002_frame03_gt.nii.gz"
     write_nifti(labels, np.full((40, 36, 1), 4, np.uint8))
-    with pytest.raises(SourceError, match=r"patient002_frame03_gt.nii.gz: labels up to 4"):
+    with pytest.raises(SourceError, match=r"patient002_frame03_gt.nii.gz: labels 4 to 4"):
+        read_labeled(tmp_path)
+    for value, dtype in ((-1, np.int16), (1.5, np.float32), (np.nan, np.float32)):
+        write_nifti(labels, np.full((40, 36, 1), value, dtype))
+        with pytest.raises(SourceError, match="expected whole numbers from 0 to 3"):
+            read_labeled(tmp_path)
+    write_nifti(labels, np.zeros((40, 36, 1, 2), np.uint8))
+    with pytest.raises(SourceError, match="expected one phase"):
         read_labeled(tmp_path)
     write_nifti(labels, np.zeros((36, 40, 1), np.uint8))
     with pytest.raises(SourceError, match=r"shape \(1, 1, 40, 36\) for a frame of shape"):

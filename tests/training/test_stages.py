@@ -145,6 +145,11 @@ def test_shipped_configurations_are_read(name: str) -> None:
 def test_wrong_configurations_are_refused(tmp_path: Path) -> None:
     content = yaml.safe_load((CONFIGS / "dwt_cal_key.yaml").read_text())
     path = tmp_path / "config.yaml"
+    path.write_text("size: [")
+    with pytest.raises(SpecError, match=r"config\.yaml"):
+        read_config(path)
+    with pytest.raises(SpecError, match=r"missing\.yaml"):
+        read_config(tmp_path / "missing.yaml")
     for change in ({"size": "xl"}, {"train": {"steps": 3}}, {"clips": {"sizes": 3}}):
         path.write_text(yaml.safe_dump({**content, **change}))
         with pytest.raises(SpecError, match=r"config\.yaml"):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from edge_codec.errors import SourceError
 from edge_codec.nn.titok import TiTok, TiTokConfig
 from edge_codec.nn.titok_public import PUBLIC_SUFFIX, load_public
+from edge_codec.training.checkpoints import STATE_ERRORS, read_state, write_state
+
+__all__ = ["Progress", "Start", "load_titok", "read_start", "read_state", "write_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def read_start(path: Path, network: TiTokConfig) -> Start:
             progress = Progress(content["m"], content["o"], int(content["step"]), seconds)
             return Start(model, progress, f"{path} at step {progress.step} of the first trainer")
         model = _model(content["config"], content["state"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except STATE_ERRORS as error:
         raise SourceError(
             f"{path} is nothing to start from ({error}); expected averaged.pt of a stage"
         ) from error
@@ -96,30 +97,6 @@ def load_titok(path: Path) -> TiTok:
         If it is none.
     """
     return read_start(path, TiTokConfig()).model.eval()
-
-
-def read_state(path: Path, device: str = "cpu") -> dict[str, Any]:
-    """Read a file of `torch.save`, without running any code that it may name.
-
-    Raises
-    ------
-    SourceError
-        If it is none.
-    """
-    try:
-        content = torch.load(path, weights_only=True, map_location=device)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise SourceError(f"{path} is no file of a training ({error})") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{path} holds a {type(content).__name__}, expected a dictionary")
-    return content
-
-
-def write_state(path: Path, content: dict[str, Any]) -> None:
-    """Write a file; a crash leaves the old one whole."""
-    part = path.with_name(f"{path.name}.part")
-    torch.save(content, part)
-    part.replace(path)
 
 
 def _model(config: dict[str, Any], state: dict[str, Tensor]) -> TiTok:

@@ -6,23 +6,22 @@ keeps, so that a training that was stopped goes on as if it had not been.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from edge_codec.errors import SourceError
 from edge_codec.nn.titok import TiTok
+from edge_codec.training.checkpoints import STATE_ERRORS, resumed, write_training
 from edge_codec.training.ema import AveragedWeights
 from edge_codec.training.gradient_guard import GradientGuard
-from edge_codec.training.titok.checkpoint import Progress, read_state, write_state
+from edge_codec.training.running import LOG, PLOT, Run
+from edge_codec.training.schedule import rate_of
+from edge_codec.training.titok.checkpoint import Progress
 from edge_codec.training.titok.cines import Library
 from edge_codec.training.titok.coding import Coding
 from edge_codec.training.titok.config import TitokTraining
@@ -94,11 +93,7 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Rate of the next step: rising, then along a cosine to `final_learning_rate`."""
-        options = self.options
-        part = min(1.0, self.step / options.steps)
-        start, end = options.learning_rate, options.final_learning_rate
-        cosine = end + (start - end) * 0.5 * (1 + math.cos(math.pi * part))
-        return cosine * min(1.0, (self.step + 1) / max(options.warmup_steps, 1))
+        return rate_of(self.options, self.step)
 
     def train_step(self) -> dict[str, float]:
         """Take one optimizer step.
@@ -140,13 +135,8 @@ class Trainer:
             "step": self.step,
             "elapsed_s": self.elapsed_s,
         }
-        averaged = {
-            "config": dataclasses.asdict(self.model.config),
-            "state": self.averaged.model(self.model).state_dict(),
-            "step": self.step,
-        }
-        write_state(self.out / "checkpoint.pt", state)
-        write_state(self.out / "averaged.pt", averaged)
+        averaged = self.averaged.model(self.model).state_dict()
+        write_training(self.out, state, self.model.config, averaged)
 
     def resume(self) -> None:
         """Continue from `checkpoint.pt`.
@@ -156,18 +146,14 @@ class Trainer:
         SourceError
             If there is none, or it belongs to another network or stage.
         """
-        path = self.out / "checkpoint.pt"
-        state = read_state(path, self.device)
-        try:
+        with resumed(self.out, self.device) as state:
             self.model.load_state_dict(state["model"])
             self.averaged.load(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.guard.load(**state["guard"])
             self.streams.load(state["streams"])
             self.task.load(state["task"])
-            self.step, self.elapsed_s = state["step"], state["elapsed_s"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise SourceError(f"cannot resume from {path} ({error}); start without it") from error
+            self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
 
     def go_on(self, progress: Progress) -> None:
         """Continue what another trainer began: weights, optimizer and step, with new streams.
@@ -180,7 +166,7 @@ class Trainer:
         try:
             self.model.load_state_dict(progress.model)
             self.optimizer.load_state_dict(progress.optimizer)
-        except (KeyError, ValueError, RuntimeError) as error:
+        except STATE_ERRORS as error:
             raise SourceError(
                 f"cannot go on with what the other trainer saved ({error}); start from it, "
                 "without --resume"
@@ -216,29 +202,19 @@ class Trainer:
 def train(trainer: Trainer, held_out: Library, show: bool = True) -> None:
     """Run the stage to its end, logging and saving on the way."""
     options = trainer.options
-    bar = tqdm(total=options.steps, initial=trainer.step, unit="step", disable=not show)
     found: list[dict[str, float]] = []
-    last = saved = time.monotonic()
-    with (trainer.out / "log.jsonl").open("a", buffering=1, encoding="utf-8") as log:
+    with Run(trainer, options.steps, options.checkpoint_seconds, show=show) as run:
         while trainer.step < options.steps:
             found.append(trainer.train_step())
-            now = time.monotonic()
-            trainer.elapsed_s, last = trainer.elapsed_s + now - last, now
-            bar.update(1)
+            run.advance()
             if trainer.step % options.log_every == 0:
                 row = _row(trainer, found)
                 found.clear()
-                bar.set_postfix(loss=f"{row['loss']:.3f}", psnr=f"{row['window_psnr']:.2f}")
-                log.write(json.dumps(row) + "\n")
+                run.write(row, loss=f"{row['loss']:.3f}", psnr=f"{row['window_psnr']:.2f}")
             if trainer.step % options.validate_every == 0 and len(held_out) > 0:
-                measured = {"step": trainer.step, "validation": trainer.validate(held_out)}
-                log.write(json.dumps(measured) + "\n")
-            if now - saved > options.checkpoint_seconds:
-                trainer.save()
-                saved = now
-    bar.close()
-    trainer.save()
-    plot_log(trainer.out / "log.jsonl", trainer.out / "log.png")
+                run.write({"step": trainer.step, "validation": trainer.validate(held_out)})
+            run.save_if_due()
+    plot_log(trainer.out / LOG, trainer.out / PLOT)
 
 
 def _row(trainer: Trainer, found: list[dict[str, float]]) -> dict[str, Any]:
