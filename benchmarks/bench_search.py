@@ -131,13 +131,14 @@ def search_rows(
 
 
 def group_row(coder: ViewCoder, test: Sequence[str], model: SearchModel) -> dict[str, Any]:
-    """Return how many test patients are given their group."""
+    """Return how many test patients are given their group; an unusual one is given none."""
     guesses = {}
     for patient in test:
         (one,) = coder.see(patient, [WHOLE])
         guess = model.head.guess(one.exam, model.listener.listen(one.exam))
         guesses[patient] = {
-            "is": one.group, "named": guess.group, "unusual": guess.unusual,
+            "is": one.group, "named": None if guess.unusual else guess.group,
+            "likeliest": guess.group, "unusual": guess.unusual,
             "probabilities": dict(zip(GROUPS, guess.probabilities, strict=True)),
         }  # fmt: skip
     right = sum(guess["is"] == guess["named"] for guess in guesses.values())

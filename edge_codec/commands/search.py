@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,9 +77,10 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     wrap = progress(options, console, "stream")
     index = index_folder(options.folder, model, wrap, keep=not options.no_index)
     if all(entry.exam is None for entry in index.entries.values()):
+        first = "".join(f"; {name}: {why}" for name, why in _skipped(index.entries)[:1])
         raise SourceError(
             f"{options.folder} holds no stream that can be searched ({len(index.entries)} .ecd "
-            "files); make some with 'edge-codec compress --model titok'"
+            f"files{first}); make some with 'edge-codec compress --model titok'"
         )
     answers = [_answer(query, place, options, index, model) for query in options.queries]
     if options.json:
@@ -120,7 +120,8 @@ def _answer(
         slices_like,
     )
 
-    exam = read_exam(io.BytesIO(query.read_bytes()))
+    with query.open("rb") as file:
+        exam = read_exam(file)
     known = model.listener.listen(exam)
     described = model.describer.describe(known)
     gallery = _others(query, options.folder, index)
@@ -166,9 +167,10 @@ def _fields(
 def _group_fields(guess: GroupGuess) -> dict[str, Any]:
     from edge_codec.retrieval.disease_head import GROUPS
 
+    named = not guess.unusual
     return {
-        "group": guess.group,
-        "confidence": guess.confidence,
+        "group": guess.group if named else None,
+        "confidence": guess.confidence if named else None,
         "probabilities": dict(zip(GROUPS, guess.probabilities, strict=True)),
         "unusual": guess.unusual,
         "told_group": guess.told_group or None,

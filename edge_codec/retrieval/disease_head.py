@@ -40,8 +40,8 @@ class GroupGuess:
     probabilities : tuple of float
         Of `GROUPS`, to 3 digits.
     unusual : bool
-        Whether the sizes lie farther from those of the training patients than any of these did: the
-        probabilities mean nothing then.
+        Whether the sizes lie farther from those of the training patients than any of these did, or
+        there is one phase alone, which shows no beat: the probabilities mean nothing then.
     told_group : str
         Group that the encoder had been told; the guess is then not independent of it.
     """
@@ -137,7 +137,8 @@ class DiseaseHead:
         likely = np.exp(logits - logits.max())
         probabilities = tuple(round(float(p), 3) for p in likely / likely.sum())
         distance = float(scaled @ self.spread @ scaled)
-        return GroupGuess(probabilities, distance > self.farthest, exam.told_group)
+        unusual = distance > self.farthest or exam.n_phases == 1
+        return GroupGuess(probabilities, unusual, exam.told_group)
 
 
 def features_of(shares: Floats) -> Doubles:

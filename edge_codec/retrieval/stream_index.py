@@ -89,6 +89,8 @@ def describe_stream(path: Path, state: FileState, model: SearchModel) -> Entry:
         return Entry(state, model.describer.describe(known), model.head.guess(exam, known))
     except EdgeCodecError as error:
         return Entry(state, problem=str(error))
+    except OSError as error:  # it was readable a moment ago
+        return Entry(FileState(0, 0, ""), problem=f"{type(error).__name__}: {error.strerror}")
 
 
 def state_of(path: Path) -> FileState:

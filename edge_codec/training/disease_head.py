@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_codec.base.titok import load_codebook
-from edge_codec.errors import SourceError
+from edge_codec.errors import EdgeCodecError, SourceError
 from edge_codec.manifest import load_manifest
 from edge_codec.metrics.proportion import wilson_interval
 from edge_codec.retrieval.descriptor import DIM
@@ -293,6 +293,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", default="1.0.0", help="of the weights")
     parser.add_argument("--steps", type=int, default=MixerTraining().steps, help="of each network")
     options = parser.parse_args(arguments)
+    try:
+        _learn_and_write(options)
+    except EdgeCodecError as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def _learn_and_write(options: argparse.Namespace) -> None:
+    """Code the patients, learn, and write the zoo's files."""
     tokenizer = load_manifest(ModelId.TITOK).hashes[CODEBOOK]
     coder = ViewCoder(options.data, options.cache, tokenizer, load_segmenter())
     exams = {}

@@ -132,8 +132,9 @@ Cite Bernard et al., IEEE TMI 2018 (ACDC).
 {measured["right"]} of {measured["patients"]} training patients were given their group by networks
 and a regression of the other {measured["folds"] - 1} of {measured["folds"]} folds:
 {100 * measured["accuracy"]:.0f} % (95 % confidence interval {low:.0f} to {high:.0f} %, Wilson);
-chance is {100 / len(GROUPS):.0f} %. The tokenizer itself had seen most of these patients, without
-their groups, and the regression's penalty was chosen on the same folds, so expect less elsewhere.
+chance is {100 / len(GROUPS):.0f} %. The tokenizer itself had seen most of these patients, and the
+listener all of them, both without their groups; the regression's penalty was chosen on the same
+folds. So expect less elsewhere.
 docs/search.md has the test patients.
 
 | true \\ named | {" | ".join(GROUPS)} |

@@ -33,6 +33,7 @@ from edge_codec.base.titok import token_prior as form
 from edge_codec.base.titok.reading import read_codebook
 from edge_codec.base.titok.token_coder import TokenCoder
 from edge_codec.errors import SourceError
+from edge_codec.io.atomic import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -294,7 +295,8 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     codebook = read_codebook(options.codebook.read_bytes())
     tables, size = fit_tables(read_dump(options.tokens), codebook, options.passes)
-    options.out.write_bytes(pack_tables(tables))
+    with atomic_file(options.out, force=True) as file:
+        file.write(pack_tables(tables))
     log.info("%s", json.dumps({"held_out_payload_bytes_per_frame": round(size, 2)}))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from edge_codec.base.titok.canvas import canvas_of
 from edge_codec.cine import Cine
+from edge_codec.errors import SourceError
 from edge_codec.io.atomic import atomic_file
 from edge_codec.retrieval.exam_tokens import TOKENS, ExamTokens, read_exam
 from edge_codec.retrieval.token_reader import PARTS_OF_HEART
@@ -126,7 +128,8 @@ class ViewCoder:
     data : Path
         Folder of ACDC patients.
     cache : Path
-        Folder of what was coded; made where there is none.
+        Folder of what was coded; made where there is none. What is there is believed to be of the
+        same patients, encoder and segmentation network.
     tokenizer : str
         SHA-256 of the codebook: another tokenizer keeps its tokens elsewhere.
     segmenter : Segmenter
@@ -144,7 +147,7 @@ class ViewCoder:
         Raises
         ------
         SourceError
-            If the patient cannot be read.
+            If the patient cannot be read, or a file of the cache is damaged.
         EngineError
             If a model fails.
         """
@@ -208,6 +211,8 @@ def seen(voxels: NDArray[Any], view: View) -> NDArray[Any]:
         return voxels
     values = moved(voxels, view, "bilinear")
     low, high = exam_window(voxels)
+    if low == high:  # nothing but background between the percentiles
+        return np.rint(values).astype(voxels.dtype)
     bright = np.maximum(values - low, 0) / (high - low)
     values = low + (high - low) * bright**view.gamma
     limits = np.iinfo(voxels.dtype)
@@ -298,10 +303,14 @@ def _keep(path: Path, group: str, view: CodedView) -> None:
 
 
 def _seen(path: Path, patient: str, view: str) -> SeenExam:
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
-    exam = ExamTokens(arrays["tokens"], arrays["keys"])
-    return SeenExam(
-        patient, str(arrays["group"]), view, exam,
-        arrays["phases"], arrays["shares"], arrays["pictures"],
-    )  # fmt: skip
+    try:
+        # Opened here, since NumPy leaves what it cannot read open.
+        with path.open("rb") as raw, np.load(raw) as file:
+            arrays = {name: file[name] for name in file.files}
+        exam = ExamTokens(arrays["tokens"], arrays["keys"])
+        return SeenExam(
+            patient, str(arrays["group"]), view, exam,
+            arrays["phases"], arrays["shares"], arrays["pictures"],
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path} is damaged ({error}); delete it") from error

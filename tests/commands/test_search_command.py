@@ -133,3 +133,24 @@ def test_a_folder_without_streams_is_refused(folder, tmp_path):
 def test_names_are_those_of_the_folder(folder):
     streams = {match["stream"] for match in found(folder)["queries"][0]["matches"]}
     assert all((folder / Path(stream)).is_file() for stream in streams)
+
+
+def test_an_unusual_exam_is_given_no_group(folder, monkeypatch):
+    monkeypatch.setitem(EXAMS, b"far", make_exam(2, 2, 1))
+    matches = found(folder, "--group")["queries"][0]["matches"]
+    (far,) = (match["group"] for match in matches if match["stream"] == "more/far.ecd")
+    assert far["unusual"]
+    assert far["group"] is None
+    assert far["confidence"] is None
+    status, out, _ = run_search(folder / "query.ecd", folder, "--group")
+    assert status == ExitStatus.OK
+    (line,) = (line for line in out.splitlines() if line.endswith("more/far.ecd"))
+    assert line.split()[2] == "unusual"
+
+
+def test_why_no_stream_of_a_folder_can_be_searched(folder, tmp_path):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "lossless.ecd").write_bytes(b"lossless")
+    status, _, err = run_search(folder / "query.ecd", tmp_path / "others")
+    assert status == ExitStatus.INPUT
+    assert "(1 .ecd files; lossless.ecd: the stream has model 'none')" in err

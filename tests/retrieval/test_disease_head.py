@@ -55,6 +55,11 @@ def test_an_exam_far_from_all_others_is_unusual():
     assert replace(HEAD, farthest=1e-9).guess(exam, known).unusual
 
 
+def test_an_exam_of_one_phase_is_unusual_as_it_shows_no_beat():
+    exam = make_exam(3, n_phases=1)
+    assert HEAD.guess(exam, search_model().listener.listen(exam)).unusual
+
+
 def test_a_group_that_the_encoder_was_told_is_passed_on():
     exam = make_exam(3, told_group="HCM")
     assert HEAD.guess(exam, search_model().listener.listen(exam)).told_group == "HCM"

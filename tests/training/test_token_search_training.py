@@ -21,6 +21,7 @@ from edge_codec.training.disease_head import (
     Plan,
     fold_of,
     learn_head,
+    main,
     to_numbers,
     training_patients,
 )
@@ -294,3 +295,28 @@ def test_only_acdc_patients_are_learned_from(tmp_path):
     path = tmp_path / "splits.json"
     path.write_text(json.dumps({"train": ["patient002", "SCD0000101", "patient001"]}))
     assert training_patients(path) == ["patient001", "patient002"]
+
+
+def test_a_damaged_file_of_the_cache_is_named(tmp_path):
+    coder = token_views.ViewCoder(tmp_path / "data", tmp_path / "cache", "0" * 64, None)
+    path = tmp_path / "cache" / ("0" * 16) / "patient001-whole.npz"
+    np.savez(path, group="NOR")
+    whole = path.read_bytes()
+    for data in (b"", b"PK", whole[:-30], whole):
+        path.write_bytes(data)
+        with pytest.raises(SourceError, match=r"patient001-whole\.npz is damaged .*; delete it"):
+            list(coder.see("patient001", [WHOLE]))
+
+
+def test_voxels_that_are_nearly_all_the_same_keep_their_contrast():
+    voxels = np.zeros((1, 2, 60, 60), np.int16)
+    voxels[0, 0, 30, 30] = 900
+    assert seen(voxels, View("gamma", gamma=0.8)).max() == 900
+
+
+def test_the_command_says_in_a_line_what_is_wrong(tmp_path):
+    paths = {"--data": "data", "--splits": "none.json", "--cache": "cache", "--out": "out"}
+    arguments = [text for name, path in paths.items() for text in (name, str(tmp_path / path))]
+    with pytest.raises(SystemExit, match=r"error: --split .* cannot be read"):
+        main(arguments)
+    assert not (tmp_path / "out").exists()
