@@ -6,21 +6,14 @@ Written from docs/bitstream.md, section 13, alone; it shares no code with `edge_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-from plain_bins import Bins, Context, DamagedError, Inventor, Mixer, Reader
+from plain_bins import Bins, DamagedError, Inventor, Reader
 from plain_intra import predict_intra
 from plain_levels import Levels
 from plain_loop_filter import classes, filter_square
-
-SKIP, MERGE, INTER, INTRA = range(4)
-TAPS = (
-    (0, 0, 0, 64, 0, 0, 0, 0),
-    (-1, 4, -10, 58, 17, -5, 1, 0),
-    (-1, 4, -11, 40, 40, -11, 4, -1),
-    (0, 1, -5, 17, 58, -10, 4, -1),
-)
+from plain_motion import motion_plane
+from plain_units import INTER, INTRA, MERGE, SKIP, Frame, Models, Motion, Unit
 
 
 def step_of(index: int) -> int:
@@ -28,74 +21,11 @@ def step_of(index: int) -> int:
     return round(64 * 2 ** ((index - 24) / 6))
 
 
-@dataclass(frozen=True)
-class Motion:
-    """One or two predictions: reference, horizontal, vertical in quarter pixels."""
-
-    parts: tuple[tuple[int, int, int], ...] = ((0, 0, 0),)
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What is known of a square of 4 x 4."""
-
-    log_side: int
-    mode: int
-    motion: Motion = Motion()
-    intra_mode: int = 1
-    coded: bool = False
-
-
-@dataclass
-class Frame:
-    """Pixels, and the units that are decoded."""
-
-    pixels: np.ndarray
-    units: dict[tuple[int, int], Unit] = field(default_factory=dict)
-
-    def unit(self, x: int, y: int) -> Unit | None:
-        """The unit of a pixel, if it is decoded."""
-        return self.units.get((x >> 2, y >> 2))
-
-
-class Models:
-    """Contexts by name and place; all begin alike."""
-
-    def __init__(self) -> None:
-        self.contexts: dict[tuple[object, ...], Context] = {}
-        self.mixers: dict[tuple[object, ...], Mixer] = {}
-
-    def __call__(self, *name: object) -> Context:
-        return self.contexts.setdefault(name, Context(name[0]))
-
-    def mixer(self, *name: object) -> Mixer:
-        return self.mixers.setdefault(name, Mixer())
-
-
 def mode_kind(mode: int) -> int:
     """Which of five kinds an intra mode is of."""
     if mode < 2:
         return mode
     return 2 if abs(mode - 10) <= 4 else 3 if abs(mode - 26) <= 4 else 4
-
-
-def motion_plane(
-    pixels: np.ndarray, x: int, y: int, side: int, vector: Sequence[int]
-) -> np.ndarray:
-    """A block of a reference, moved; four times its pixels."""
-    f, g = vector[0] & 3, vector[1] & 3
-    rows = np.clip(np.arange(-3, side + 4) + y + (vector[1] >> 2), 0, pixels.shape[0] - 1)
-    columns = np.clip(np.arange(-3, side + 4) + x + (vector[0] >> 2), 0, pixels.shape[1] - 1)
-    block = pixels[np.ix_(rows, columns)].astype(np.int64)
-    if not f and not g:
-        return 4 * block[3 : 3 + side, 3 : 3 + side]
-    if f:
-        block = (sum(TAPS[f][k] * block[:, k : k + side] for k in range(8)) + 8) >> 4
-        if not g:
-            return block[3 : 3 + side]
-        return (sum(TAPS[g][k] * block[k : k + side] for k in range(8)) + 32) >> 6
-    block = block[:, 3 : 3 + side]
-    return (sum(TAPS[g][k] * block[k : k + side] for k in range(8)) + 8) >> 4
 
 
 class PlainHybrid:

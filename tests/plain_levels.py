@@ -12,7 +12,7 @@ import numpy as np
 from plain_bins import Bins, DamagedError
 
 if TYPE_CHECKING:
-    from plain_hybrid import Models
+    from plain_units import Models
 
 Edges = tuple["np.ndarray | None", "np.ndarray | None"]
 """What does not fit the pixels to the left and above, along the edges of a transform."""

@@ -10,7 +10,8 @@ from hybrid_samples import decoded, invented, moving_frames, native_modules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_bins import DamagedError, Inventor
-from plain_hybrid import INTER, INTRA, MERGE, SKIP, PlainHybrid
+from plain_hybrid import PlainHybrid
+from plain_units import INTER, INTRA, MERGE, SKIP
 
 from edge_codec.errors import BitstreamError
 
