@@ -18,7 +18,7 @@ DECODING = ("token_model.npz", "codebook.npy", "decoder.onnx")
 FILES = ("encoder.onnx", *DECODING)
 
 LICENSE_TEXT = """\
-The weights in this folder (encoder.onnx, decoder.onnx, codebook.npy, token_model.npz) are licensed
+The weights in this folder (*.onnx, codebook.npy, token_model.npz) are licensed
 under Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International (CC BY-NC-SA 4.0):
 https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode
 
@@ -58,6 +58,7 @@ Cite Bernard et al., IEEE TMI 2018 (ACDC) and Radau et al., MIDAS Journal 2009 (
 - Latents of OpenVINO and ONNX Runtime differ by {latents:.2g} at most; {other_tokens:.2%} of the
   tokens come out otherwise.
 
+{refiner}
 ## Known failures
 - Decoded frames differ between machines in the last bits of floats. Tokens do not.
 - A frame's fine structure comes from the frames before: the first frame of a group is the worst.
@@ -138,6 +139,23 @@ def write_manifest(out: Path, fields: dict[str, Any]) -> None:
     (out / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
+REFINER_TEMPLATE = """
+## Refinement of whole cines
+`refiner.onnx` goes over all decoded frames of a slice, trained in {steps} steps of a cine on what
+the networks above make of the training exams. {note}
+On {held_out_cines} cines of the held-out training patients, as shipped:
+
+| | before | after |
+|---|---|---|
+| PSNR, dB | {before[psnr_db]:.2f} | {after[psnr_db]:.2f} |
+| PSNR in the heart, dB | {before[heart_psnr_db]:.2f} | {after[heart_psnr_db]:.2f} |
+| SSIM | {before[ssim]:.3f} | {after[ssim]:.3f} |
+
+Means over cines on the canvas, the peak is the exam's maximum. Largest difference between the
+network as trained and as shipped: {largest_difference:.2g} of the window.
+"""
+
+
 def model_card(fields: dict[str, Any]) -> str:
     """Fill the card in from the manifest's fields."""
     training, measured = fields["training"], fields["measured"]
@@ -156,5 +174,12 @@ def model_card(fields: dict[str, Any]) -> str:
         unseen=f"- Telling these facts changes nothing, training had none: {unseen}.\n"
         if unseen
         else "",
+        refiner=_refiner_text(fields.get("refiner")),
         commands="\n".join(training["commands"]),
     )
+
+
+def _refiner_text(fields: dict[str, Any] | None) -> str:
+    if fields is None:
+        return ""
+    return REFINER_TEMPLATE.format(steps=fields["steps"], note=fields["note"], **fields["measured"])

@@ -38,12 +38,14 @@ from edge_codec.runtime.options import (
     TransferReport,
     parse_effort,
     parse_model,
+    parse_tokens_per,
 )
 from edge_codec.runtime.pick import default_threads
 from edge_codec.runtime.progress import Progress, silent
 from edge_codec.runtime.shared import share
 from edge_codec.runtime.stream_spec import make_spec
 from edge_codec.runtime.target_psnr import BaseError, find_quality
+from edge_codec.runtime.whole_slices import WholeSlices, load_refinement
 from edge_codec.spec import StreamSpec
 
 if TYPE_CHECKING:
@@ -158,6 +160,7 @@ def decode_stream(
     warm_up(model, spec)
     decoder = Decoder(spec, model, options.preview, band_mapper(options.threads))
     report = TransferReport(spec, stream_bytes=file.seek(0, io.SEEK_END))
+    refinement = load_refinement(spec, options)
     sink = open_target(_of_base(spec) if options.preview else spec)
     lost = _placeholder(spec) if options.recover else None
 
@@ -171,7 +174,8 @@ def decode_stream(
             report.lose(place, error)
             return lost, b""
 
-    frames = Ahead(spec, read)
+    slices = None if refinement is None else WholeSlices(spec, read, refinement, lost)
+    frames = Ahead(spec, read) if slices is None else slices
     try:
         places: Iterable[tuple[int, int]] = _places(spec)
         for slice_index, phase_index in progress(places, _count(spec), "decompress"):
@@ -182,6 +186,7 @@ def decode_stream(
     except BaseException:
         sink.abort()
         raise
+    report.refined_slices = 0 if slices is None else slices.refined
     report.damage[:0] = [f"byte {found.offset}: {found.what}" for found in reader.damage]
     return report
 
@@ -304,6 +309,7 @@ def compress(
     roi_gain: int | None = None,
     roi_max_error: int | None = None,
     patient: ClinicalFacts | None = None,
+    tokens_per: str = "frame",
 ) -> bytes:
     """Compress a cine in memory.
 
@@ -349,6 +355,8 @@ def compress(
         Bound in the region, below `max_error`; 0 for a region without loss.
     patient : edge_codec.base.titok.conditions.ClinicalFacts, optional
         What the networks of 'titok' are told of the patient; it is kept in the stream's header.
+    tokens_per : {'frame', 'cine', 'exam'}
+        What shares 32 tokens of 'titok': each frame, all phases of a slice, or the whole exam.
 
     Raises
     ------
@@ -373,6 +381,7 @@ def compress(
         roi_gain=roi_gain,
         roi_max_error=roi_max_error,
         patient=patient,
+        tokens_per=parse_tokens_per(tokens_per),
     )
     encode_stream(cine, file, options)
     return file.getvalue()

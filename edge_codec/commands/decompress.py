@@ -32,7 +32,8 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview",
         action="store_true",
-        help="decode the base layer only: lossy, quick; frames without one are decoded whole",
+        help="decode the base layer only: lossy, quick; frames without one are decoded whole. Of "
+        "titok: frames as they were painted, without refining the whole cine",
     )
     parser.add_argument(
         "--recover",
@@ -76,6 +77,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "frame_ms_median": float(np.median(report.frame_ms)) if report.frame_ms else None,
         "frame_ms_max": float(np.max(report.frame_ms)) if report.frame_ms else None,
         "missing_frames": len(report.missing),
+        **({"refined_slices": report.refined_slices} if report.refined_slices else {}),
     }
     show(fields, options, console)
     for damage in report.damage:

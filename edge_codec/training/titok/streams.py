@@ -71,7 +71,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Life:
+class Life:
     """One cine as a stream plays it.
 
     `frames` and `heart` are (phases, side, side), `order` says which phase is shown when, `times`
@@ -120,7 +120,7 @@ class Streams:
         self._steps = 0
         self._numbers = [0] * self._count
         self._positions = [0] * self._count
-        self._lives: list[_Life | None] = [None] * self._count
+        self._lives: list[Life | None] = [None] * self._count
 
     def next(self) -> Batch:
         """Return the next frames of the streams whose turn it is."""
@@ -163,13 +163,13 @@ class Streams:
         self._positions[stream] += 1
         return life.show(self._positions[stream] - 1)
 
-    def _begin(self, stream: int) -> _Life:
+    def _begin(self, stream: int) -> Life:
         rng = np.random.default_rng([self._seed, stream, self._numbers[stream]])
-        life = self._lives[stream] = _draw_life(self._library, self._options, rng)
+        life = self._lives[stream] = draw_life(self._library, self._options, rng)
         return life
 
 
-def _draw_life(library: Library, options: StreamOptions, rng: np.random.Generator) -> _Life:
+def draw_life(library: Library, options: StreamOptions, rng: np.random.Generator) -> Life:
     """Draw a cine, its change, and the way through its phases."""
     cine = library[int(rng.integers(len(library)))]
     still = len(cine.codes) == 1
@@ -191,7 +191,7 @@ def _draw_life(library: Library, options: StreamOptions, rng: np.random.Generato
     length = int(rng.integers(options.life[0], options.life[1] + 1))
     step = -1 if rng.random() < options.reverse_chance else 1
     order = (rng.integers(phases) + step * np.arange(length)) % phases
-    return _Life(moved[:phases], moved[phases:], inside, order, changed.times, cine.facts)
+    return Life(moved[:phases], moved[phases:], inside, order, changed.times, cine.facts)
 
 
 def _tensors(cine: FittedCine) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,79 @@
+"""All decoded frames of a slice at once, made better by what the others show; a file's last step.
+
+Not a part of decoding a frame: whoever takes frame after frame, live or from the middle of a file,
+has them as they were painted. Nothing depends on the refined ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_codec.base.titok.canvas import SIDE, canvas_of
+from edge_codec.engine import NamedEngine
+from edge_codec.spec import StreamSpec
+
+STEPS = (1, 2, 4, 8)
+"""Phases along time that the network looks ahead and back, around the cycle."""
+
+AGES = 32
+"""Frames of a group that the network tells apart by their age; all later ones look alike to it."""
+
+FEWEST, MOST = 8, 64
+"""Phases of a slice that are refined; the network saw 8 to 35, and keeps all of them in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class CineRefinement:
+    """Goes over whole slices.
+
+    Attributes
+    ----------
+    network : NamedEngine
+        Float network, see `edge_codec.nn.cine_refiner`: frames (phases, 1, 128, 128), `inside`
+        (1, 1, 128, 128), `age` (phases,) and `near` (4, 2, phases) to better frames.
+    """
+
+    network: NamedEngine
+
+    def refine(self, frames: NDArray[Any], spec: StreamSpec) -> NDArray[Any]:
+        """Return better frames of a slice.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (phases, rows, columns), integer
+            Stored values as decoded; `FEWEST` to `MOST` phases, a whole heart cycle.
+        spec : StreamSpec
+            Gives window and key interval.
+
+        Returns
+        -------
+        ndarray, shape (phases, rows, columns), of the dtype of `frames`
+            Detail that the canvas does not show stays as it was.
+        """
+        canvas = canvas_of(*frames.shape[1:])
+        low, width = spec.window_low, spec.window_high - spec.window_low
+        shown = ((frames - np.float64(low)) / width).astype(np.float32)
+        fitted = np.stack([canvas.fit(frame) for frame in shown])[:, None]
+        ages = np.arange(len(frames)) % spec.key_interval
+        inputs = {
+            "frames": fitted,
+            "inside": canvas.inside.reshape(1, 1, SIDE, SIDE),
+            "age": np.minimum(ages, AGES - 1),
+            "near": places_near(len(frames)),
+        }
+        changes = self.network.run(inputs)[:, 0] - fitted[:, 0]
+        refined = np.empty_like(frames)
+        for frame, change, target in zip(shown, changes, refined, strict=True):
+            values = np.floor(low + (frame + canvas.restore(change)) * np.float64(width) + 0.5)
+            target[:] = np.clip(values, spec.low, spec.high)
+        return refined
+
+
+def places_near(phases: int) -> NDArray[np.int64]:
+    """Return the frames that are `STEPS` later and earlier in the cycle, (4, 2, phases)."""
+    every, steps = np.arange(phases), np.array(STEPS)[:, None]
+    return np.stack([(every + steps) % phases, (every - steps) % phases], axis=1)

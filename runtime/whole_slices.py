@@ -1,0 +1,96 @@
+"""Slices of a `titok` file, decoded whole before their first frame is handed out, and refined.
+
+Only files that say that they hold a whole heart cycle are refined. Everything else comes as it was
+painted: live streams, single frames, previews, slices of which a frame is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_codec.base.titok.conditions import unpack_facts
+from edge_codec.base.titok.refining import FEWEST, MOST, CineRefinement
+from edge_codec.manifest import load_manifest
+from edge_codec.runtime.float_network import load_network
+from edge_codec.runtime.options import DecompressOptions
+from edge_codec.spec import ModelId, StreamSpec
+
+REFINER = "refiner.onnx"
+MOST_VOXELS = 1 << 27
+"""Of an exam that is refined: all its frames are kept, as files go phase by phase."""
+
+Read = Callable[[int, int], tuple[NDArray[Any], bytes]]
+
+
+class WholeSlices:
+    """Reads all phases of a slice when its first is asked for, refines them, hands them out.
+
+    Parameters
+    ----------
+    spec : StreamSpec
+        The stream, its number of phases known.
+    read : callable
+        (slice index, phase index) -> a frame and its source header, in rising order of phases.
+    refinement : CineRefinement
+    lost : ndarray, optional
+        The very object that `read` gives in the place of a lost frame.
+
+    Attributes
+    ----------
+    refined : int
+        Slices that were refined so far.
+    """
+
+    def __init__(
+        self,
+        spec: StreamSpec,
+        read: Read,
+        refinement: CineRefinement,
+        lost: NDArray[Any] | None,
+    ) -> None:
+        self._spec, self._read, self._refinement, self._lost = spec, read, refinement, lost
+        self._waiting: dict[tuple[int, int], tuple[NDArray[Any], bytes]] = {}
+        self.refined = 0
+
+    def take(self, slice_index: int, phase_index: int) -> tuple[NDArray[Any], bytes]:
+        """Return a frame and its source header, each once; phases in rising order only."""
+        if phase_index == 0:
+            self._read_slice(slice_index)
+        return self._waiting.pop((slice_index, phase_index))
+
+    def _read_slice(self, slice_index: int) -> None:
+        read = [self._read(slice_index, phase) for phase in range(self._spec.info.n_phases)]
+        frames = [frame for frame, _ in read]
+        if not any(frame is self._lost for frame in frames):
+            frames = list(self._refinement.refine(np.stack(frames), self._spec))
+            self.refined += 1
+        for phase, (frame, (_, metadata)) in enumerate(zip(frames, read, strict=True)):
+            self._waiting[slice_index, phase] = frame, metadata
+
+
+def load_refinement(spec: StreamSpec, options: DecompressOptions) -> CineRefinement | None:
+    """Return what refines the slices of a stream; None where they stay as they are painted.
+
+    Raises
+    ------
+    EngineError
+        If the network's file is missing or altered, or the backend is not there.
+    BitstreamError
+        If the stream's header holds impossible facts.
+    """
+    if spec.model is not ModelId.TITOK or options.preview:
+        return None
+    info = spec.info
+    is_cycle = unpack_facts(spec.model_data).n_phases == info.n_phases
+    voxels = info.n_slices * info.n_phases * info.rows * info.columns
+    if not (is_cycle and FEWEST <= info.n_phases <= MOST and voxels <= MOST_VOXELS):
+        return None
+    manifest = load_manifest(ModelId.TITOK)
+    if REFINER not in manifest.hashes:  # networks that nobody trained one for yet
+        return None
+    network = load_network(manifest.read(REFINER), options.backend, options.threads)
+    return CineRefinement(network)

@@ -1,0 +1,67 @@
+"""What is done around the network that refines whole cines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_codec.base.titok.conditions import ClinicalFacts
+from edge_codec.base.titok.refining import AGES, CineRefinement, places_near
+from edge_codec.spec import CineInfo, ModelId, StreamSpec
+
+
+class Recorder:
+    """Adds a number to the frames, and keeps what it was given."""
+
+    name = "recorder"
+
+    def __init__(self, change: float) -> None:
+        self.change = change
+
+    def run(self, inputs):
+        self.inputs = inputs
+        return inputs["frames"] + np.float32(self.change)
+
+
+def spec_of(shape: tuple[int, int], **fields: int) -> StreamSpec:
+    info = CineInfo(1, 40, *shape, np.dtype(np.int16))
+    return StreamSpec(
+        info, -50, 900, ModelId.TITOK, max_error=None, window_low=-50, window_high=718,
+        model_data=ClinicalFacts().pack(), **fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(300, 200), (40, 31), (128, 128)])
+def test_a_network_that_changes_nothing_changes_no_voxel(shape):
+    frames = np.random.default_rng(0).integers(-50, 901, (9, *shape)).astype(np.int16)
+    refined = CineRefinement(Recorder(0.0)).refine(frames, spec_of(shape))
+    assert refined.dtype == frames.dtype
+    assert np.array_equal(refined, frames)
+
+
+def test_changes_are_in_units_of_the_window_and_stay_in_range():
+    frames = np.full((8, 60, 60), 100, np.int16)
+    frames[0] = 890
+    refined = CineRefinement(Recorder(0.25)).refine(frames, spec_of((60, 60)))
+    assert (refined[1:] == 100 + 192).all()
+    assert (refined[0] == 900).all()
+
+
+def test_the_network_is_told_ages_and_neighbors():
+    network = Recorder(0.0)
+    frames = np.zeros((40, 30, 30), np.int16)
+    CineRefinement(network).refine(frames, spec_of((30, 30), key_interval=16))
+    assert network.inputs["age"].tolist() == [phase % 16 for phase in range(40)]
+    assert network.inputs["frames"].shape == (40, 1, 128, 128)
+    assert network.inputs["frames"].dtype == np.float32
+    assert network.inputs["inside"].sum() == 60 * 60  # enlarged twice
+    CineRefinement(network).refine(frames, spec_of((30, 30), key_interval=64))
+    assert network.inputs["age"].max() == AGES - 1
+
+
+def test_near_phases_go_around_the_cycle():
+    near = places_near(10)
+    assert near.shape == (4, 2, 10)
+    assert near[0, 0].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+    assert near[3, 1, 0] == 2
+    assert near[3, 0, 9] == 7
