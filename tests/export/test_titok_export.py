@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_codec.base.titok.reading import read_codebook
 from edge_codec.base.titok.token_prior import TokenPrior, load_tables
 from edge_codec.errors import EngineError, SourceError
-from edge_codec.export import titok
+from edge_codec.export import titok, titok_weights
 from edge_codec.export.titok_card import LICENSE
 from edge_codec.export.titok_graph import (
     TokenEncoderGraph,
@@ -23,7 +23,7 @@ from edge_codec.export.titok_graph import (
     inputs,
     titok_models,
 )
-from edge_codec.manifest import load_manifest
+from edge_codec.manifest import ZOO, load_manifest
 from edge_codec.nn.titok import TiTok, TiTokConfig
 from edge_codec.runtime.float_network import FLOAT_BACKENDS, load_network
 from edge_codec.spec import ModelId
@@ -148,3 +148,32 @@ def test_other_checkpoints_are_refused(tmp_path):
     path.write_bytes(b"nothing")
     with pytest.raises(SourceError):
         titok.load_checkpoint(path)
+
+
+def test_weights_come_back_from_the_zoo(tmp_path):
+    """Those with a transformer in the encoder, and the shipped ones without; to half precision."""
+    torch.manual_seed(0)
+    model = TiTok(SMALL).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    codebook = np.random.default_rng(0).normal(size=(SMALL.codes, SMALL.code_dim))
+    titok.write_zoo(
+        tmp_path, titok_models(model), codebook.astype(np.float32), titok.uniform_tables()
+    )
+    fields = {"config": dataclasses.asdict(SMALL)}
+    (tmp_path / "manifest.json").write_text(json.dumps(fields), encoding="utf-8")
+    titok_weights.main(["--zoo", str(tmp_path), "--out", str(tmp_path / "start.pt")])
+    back = titok.load_checkpoint(tmp_path / "start.pt")
+    for (name, one), other in zip(model.named_parameters(), back.parameters(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-6), name
+    assert np.allclose(back.codebook.vectors, codebook)
+    (tmp_path / "decoder.onnx").write_bytes((tmp_path / "encoder.onnx").read_bytes())
+    with pytest.raises(EngineError, match="of another version"):
+        titok_weights.read_weights(tmp_path)
+
+
+def test_the_shipped_weights_come_back():
+    shipped = titok_weights.read_weights(ZOO / "titok")
+    for name, model in titok_models(shipped).items():
+        data = model.SerializeToString(deterministic=True)
+        assert data == (ZOO / "titok" / f"{name}.onnx").read_bytes(), name
