@@ -5,8 +5,9 @@
 `encode`: samples to payload without the picture that the next frame needs (canvas, encoder, nearest
 codes, entropy coder): the part after which a packet could leave. `frame`: `encode` of the base
 layer as streams run it, with that picture, both side by side on two threads. `decode`: payload to
-samples. Frames are those of a beating phantom. `processor_time_p50` is what all threads together
-used, which a busy machine disturbs less than the time that passed.
+samples, without refining. `refine`: all phases of a slice at once. Frames are those of a beating
+phantom. `processor_time_p50` is what all threads together used, which a busy machine disturbs less
+than the time that passed.
 """
 
 from __future__ import annotations
@@ -30,15 +31,17 @@ from edge_codec.base.titok.token_prior import LOGIT_ONE
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime.float_network import FLOAT_BACKENDS
 from edge_codec.runtime.models import load_model
+from edge_codec.runtime.options import DecompressOptions
 from edge_codec.runtime.phantom import heart
 from edge_codec.runtime.shared import share
+from edge_codec.runtime.whole_slices import load_refinement
 from edge_codec.spec import WINDOW_ONE, CineInfo, ModelId, StreamSpec
 from edge_codec.window import Window
 
 SIZES = ((256, 256), (128, 128))
 PHASES = 20
 WARM_UP = 6
-FILES = ("encoder.onnx", "decoder.onnx", "codebook.npy", "token_model.npz")
+FILES = ("encoder.onnx", "decoder.onnx", "codebook.npy", "token_model.npz", "refiner.onnx")
 
 
 def main() -> None:
@@ -61,7 +64,7 @@ def main() -> None:
         if not isinstance(model, TitokModel):
             raise SystemExit("the zoo's titok is none")
         for size in SIZES:
-            for part, work in parts(model, size, options.threads):
+            for part, work in parts(model, size, options.threads, backend):
                 row = {"part": part, "backend": backend, "rows_columns": size, **common}
                 row |= measure(work, options.runs)
                 print(", ".join(f"{key} {_text(value)}" for key, value in row.items()))
@@ -70,7 +73,7 @@ def main() -> None:
 
 
 def parts(
-    model: TitokModel, size: tuple[int, int], threads: int
+    model: TitokModel, size: tuple[int, int], threads: int, backend: str
 ) -> Iterator[tuple[str, Callable[[], object]]]:
     """Yield what is measured by name, each to be called for one frame after another."""
     images = heart(PHASES, *size, np.dtype(np.uint16)).astype(np.uint32)
@@ -121,6 +124,10 @@ def parts(
         return reader.decode(payloads[number], number, number == 0)
 
     yield "decode", decode
+    options = DecompressOptions(backend=backend, threads=threads)
+    refinement = load_refinement(spec, options)
+    if refinement is not None:
+        yield f"refine {PHASES} phases", lambda: refinement.refine(images.astype(np.uint16), spec)
 
 
 def spec_of(images: np.ndarray[Any, np.dtype[np.uint32]]) -> StreamSpec:
