@@ -32,7 +32,7 @@ from edge_codec.manifest import ZOO
 from edge_codec.nn.cine_refiner import CineRefiner, RefinerConfig
 from edge_codec.runtime.float_network import load_network
 from edge_codec.runtime.whole_slices import REFINER
-from edge_codec.training.titok.checkpoint import read_state
+from edge_codec.training.checkpoints import read_state
 from edge_codec.training.titok.judge import BRIGHTEST
 from edge_codec.training.titok.refiner import quality, tensors
 from edge_codec.training.titok.refiner_pairs import NAMES, read_pair

@@ -24,7 +24,7 @@ from edge_codec.errors import EngineError
 from edge_codec.export.titok_graph import titok_models
 from edge_codec.manifest import ZOO
 from edge_codec.nn.titok import TiTok, TiTokConfig
-from edge_codec.training.titok.checkpoint import write_state
+from edge_codec.training.checkpoints import write_state
 
 Constants = dict[str, NDArray[np.float32]]
 

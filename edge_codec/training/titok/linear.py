@@ -25,7 +25,7 @@ from edge_codec.errors import SpecError
 from edge_codec.nn.titok import GRAY, TiTok
 from edge_codec.nn.titok_parts import STAGES, stretches
 from edge_codec.spec import WINDOW_ONE
-from edge_codec.training.titok.checkpoint import write_state
+from edge_codec.training.checkpoints import write_state
 from edge_codec.training.titok.cines import Library, open_cines
 from edge_codec.training.titok.config import read_config
 from edge_codec.training.titok.judge import BRIGHTEST

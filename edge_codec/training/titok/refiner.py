@@ -9,10 +9,6 @@ not; and 1 - SSIM.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
-import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +17,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own convention)
 from torch import Tensor
-from tqdm import tqdm
 
 from edge_codec.base.titok.refining import AGES, places_near
 from edge_codec.errors import SourceError
 from edge_codec.metrics.image import psnr, ssim
 from edge_codec.nn.cine_refiner import CineRefiner, RefinerConfig
 from edge_codec.spec import WINDOW_ONE
+from edge_codec.training.checkpoints import CHECKPOINT, resumed, write_training
 from edge_codec.training.denormals import flushed_denormals
 from edge_codec.training.ema import AveragedWeights
-from edge_codec.training.titok.checkpoint import read_state, write_state
+from edge_codec.training.running import Run
+from edge_codec.training.schedule import rate_of
 from edge_codec.training.titok.judge import BRIGHTEST
 from edge_codec.training.titok.losses import HEART_MARGIN, structural_similarity
 from edge_codec.training.titok.refiner_pairs import NAMES, Pair, read_pair
@@ -41,7 +38,8 @@ HEART_WEIGHT, STRUCTURE_WEIGHT = 0.5, 2.0
 LEAST_ERROR = 1e-6
 """Added to squared errors: what 8-bit window codes cannot tell."""
 
-WARM_UP, FINAL_RATE, WEIGHT_DECAY, CLIP_NORM, EMA_DECAY = 50, 0.02, 1e-3, 1.0, 0.998
+FINAL_RATE, WEIGHT_DECAY, CLIP_NORM, EMA_DECAY = 0.02, 1e-3, 1.0, 0.998
+LOG_EVERY, CHECKPOINT_SECONDS = 50, 120.0
 VALIDATED_CINES = 40
 CUT, CUT_STEP = 64, 8
 """Side of the squares of a canvas that are trained on, and what their corners are multiples of."""
@@ -49,20 +47,24 @@ CUT, CUT_STEP = 64, 8
 
 @dataclass(frozen=True, slots=True)
 class RefinerOptions:
-    """The schedule.
+    """The schedule, see `edge_codec.training.schedule`.
 
     Attributes
     ----------
-    steps, validate_every : int
+    steps, validate_every, seed, warmup_steps : int
     learning_rate : float
-        Falls to `FINAL_RATE` of it along a cosine.
-    seed : int
     """
 
     steps: int
     learning_rate: float
     validate_every: int
     seed: int
+    warmup_steps: int = 50
+
+    @property
+    def final_learning_rate(self) -> float:
+        """Where the cosine ends."""
+        return FINAL_RATE * self.learning_rate
 
 
 class RefinerTrainer:
@@ -88,6 +90,7 @@ class RefinerTrainer:
             self.model.parameters(), lr=options.learning_rate, weight_decay=WEIGHT_DECAY
         )
         self.step = 0
+        self.elapsed_s = 0.0
 
     def train_step(self) -> dict[str, float]:
         """Refine one cine and learn from it; return the loss, and the PSNR before and after."""
@@ -97,9 +100,8 @@ class RefinerTrainer:
         batch = _changed(tensors(pair, self.device), rng)
         refined = self.model(*batch.inputs)
         loss = refinement_loss(refined, batch)
-        rate = _rate(self.step / options.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = options.learning_rate * rate * min(1.0, (self.step + 1) / WARM_UP)
+            group["lr"] = rate_of(options, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
@@ -140,14 +142,10 @@ class RefinerTrainer:
             "averaged": self.averaged.values,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "elapsed_s": self.elapsed_s,
         }
-        write_state(self.out / "checkpoint.pt", state)
-        averaged = {
-            "config": dataclasses.asdict(self.model.config),
-            "state": self.averaged.model(self.model).state_dict(),
-            "step": self.step,
-        }
-        write_state(self.out / "averaged.pt", averaged)
+        averaged = self.averaged.model(self.model).state_dict()
+        write_training(self.out, state, self.model.config, averaged)
 
     def resume(self) -> None:
         """Continue from `checkpoint.pt`.
@@ -157,16 +155,11 @@ class RefinerTrainer:
         SourceError
             If it belongs to another network.
         """
-        state = read_state(self.out / "checkpoint.pt", self.device)
-        try:
+        with resumed(self.out, self.device) as state:
             self.model.load_state_dict(state["model"])
             self.averaged.load(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step = int(state["step"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise SourceError(
-                f"cannot resume from {self.out} ({error}); start without it"
-            ) from error
+            self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -256,34 +249,23 @@ def _changed(batch: RefinerBatch, rng: np.random.Generator) -> RefinerBatch:
     return RefinerBatch(original, decoded, heart, inside, batch.age, batch.near)
 
 
-def _rate(part: float) -> float:
-    return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
-
-
 def train(trainer: RefinerTrainer, held_out: list[Path]) -> None:
     """Run to the end, logging and saving on the way."""
     options, rows = trainer.options, []
     spread = np.linspace(0, len(held_out) - 1, min(VALIDATED_CINES, len(held_out))).astype(int)
     chosen = [held_out[place] for place in spread]
-    bar = tqdm(total=options.steps, initial=trainer.step, unit="cine")
-    saved = time.monotonic()
-    with (trainer.out / "log.jsonl").open("a", buffering=1, encoding="utf-8") as log:
+    with Run(trainer, options.steps, CHECKPOINT_SECONDS) as run:
         while trainer.step < options.steps:
             rows.append(trainer.train_step())
-            bar.update(1)
-            if trainer.step % 50 == 0:
+            run.advance()
+            if trainer.step % LOG_EVERY == 0:
                 row = {name: float(np.mean([one[name] for one in rows])) for name in rows[0]}
                 rows.clear()
-                bar.set_postfix(gain=f"{row['after'] - row['before']:.2f}")
-                log.write(json.dumps({"step": trainer.step, **row}) + "\n")
+                gain = f"{row['after'] - row['before']:.2f}"
+                run.write({"step": trainer.step, **row}, gain=gain)
             if trainer.step % options.validate_every == 0 and chosen:
-                found = trainer.validate(chosen)
-                log.write(json.dumps({"step": trainer.step, "validation": found}) + "\n")
-            if time.monotonic() - saved > 120:
-                trainer.save()
-                saved = time.monotonic()
-    bar.close()
-    trainer.save()
+                run.write({"step": trainer.step, "validation": trainer.validate(chosen)})
+            run.save_if_due()
 
 
 @flushed_denormals()
@@ -310,7 +292,7 @@ def main(argv: list[str] | None = None) -> None:
         options.steps, options.learning_rate, options.validate_every, options.seed
     )
     trainer = RefinerTrainer(schedule, found[0], options.out)
-    if options.resume and (options.out / "checkpoint.pt").exists():
+    if options.resume and (options.out / CHECKPOINT).exists():
         trainer.resume()
     train(trainer, found[1])
 
