@@ -57,7 +57,6 @@ Cite Bernard et al., IEEE TMI 2018 (ACDC) and Radau et al., MIDAS Journal 2009 (
   shipped (weights in half precision), {backends:.2g} between OpenVINO and ONNX Runtime.
 - Latents of OpenVINO and ONNX Runtime differ by {latents:.2g} at most; {other_tokens:.2%} of the
   tokens come out otherwise.
-
 {refiner}
 ## Known failures
 - Decoded frames differ between machines in the last bits of floats. Tokens do not.
