@@ -32,6 +32,7 @@ class ModelId(IntEnum):
     VIDEO = 3
     DWT_CAL_VAE = 4
     TITOK = 5
+    TITOK_GROUPS = 6
 
     @property
     def label(self) -> str:
@@ -39,8 +40,28 @@ class ModelId(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
+class TokensPer(IntEnum):
+    """What shares 32 tokens of model `titok`; the number is that of `TITOK_GROUPS` on the wire."""
+
+    FRAME = 0
+    CINE = 1
+    EXAM = 2
+
+    @property
+    def label(self) -> str:
+        """Name on the command line and in reports."""
+        return self.name.lower()
+
+
+TITOKS = (ModelId.TITOK, ModelId.TITOK_GROUPS)
+"""Models that say frames in tokens and paint them in floats, with no residual layer after it."""
+
 TITOK_MODEL_DATA = 7
-MOST_MODEL_DATA = {ModelId.VIDEO: MAX_MODEL_DATA, ModelId.TITOK: TITOK_MODEL_DATA}
+MOST_MODEL_DATA = {
+    ModelId.VIDEO: MAX_MODEL_DATA,
+    ModelId.TITOK: TITOK_MODEL_DATA,
+    ModelId.TITOK_GROUPS: MAX_MODEL_DATA,
+}
 REFUSED_BOUND = (
     "model 'titok' takes no bound and is never lossless: its frames are floats, which differ "
     "between machines in the last bits, so nothing can be coded against them; leave out "
@@ -210,10 +231,12 @@ class StreamSpec:
         and the phases up to the next one or the end: that of `group_order.coding_order`, or rising.
     model_data : bytes
         What a model needs to know of the stream. `ModelId.VIDEO`: its codec and that codec's own
-        header, 1 to 4096 bytes. `ModelId.TITOK`: facts about patient and cycle, 7 bytes. Empty for
-        other models.
+        header, 1 to 4096 bytes. `ModelId.TITOK`: facts about patient and cycle, 7 bytes.
+        `ModelId.TITOK_GROUPS`: the tokens, 1 to 4096 bytes. Empty for other models.
     region : Region, optional
         Squares of the frames that come back better than the rest.
+    slice_index : int, optional
+        Slice whose coder is told this; None in the description of a whole stream.
     """
 
     info: CineInfo
@@ -231,6 +254,7 @@ class StreamSpec:
     archive: bool = False
     model_data: bytes = b""
     region: Region | None = None
+    slice_index: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse contradictory descriptions.
@@ -291,7 +315,7 @@ class StreamSpec:
                 f"model_data has {len(self.model_data)} bytes; model {self.model.name} has at most "
                 f"{MOST_MODEL_DATA.get(self.model, 0)}"
             )
-        if self.model is ModelId.TITOK:
+        if self.model in TITOKS:
             self._check_titok()
         if not self.archive:
             return
@@ -320,6 +344,8 @@ class StreamSpec:
 
     def of_slice(self, index: int) -> StreamSpec:
         """Return what the coder of one slice knows: with a region, that slice's alone."""
+        if self.model is ModelId.TITOK_GROUPS:
+            return replace(self, slice_index=index)
         if self.region is None:
             return self
         region = self.region.of_slice(index, self.info.n_slices)
@@ -328,6 +354,12 @@ class StreamSpec:
     def _check_titok(self) -> None:
         if self.max_error is not None:
             raise SpecError(REFUSED_BOUND)
+        if self.model is ModelId.TITOK_GROUPS:
+            if not self.model_data:
+                raise SpecError("model TITOK_GROUPS needs model_data, the tokens of its groups")
+            if self.region is not None:
+                raise SpecError("model TITOK_GROUPS has no region of interest; leave it out")
+            return
         if len(self.model_data) != TITOK_MODEL_DATA:
             raise SpecError(
                 f"model_data has {len(self.model_data)} bytes; model TITOK has {TITOK_MODEL_DATA}: "

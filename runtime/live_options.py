@@ -97,6 +97,11 @@ class LiveOptions:
             raise SpecError("model 'none' without a residual layer codes nothing; set max_error")
         if self.max_error is not None and self.model is ModelId.TITOK:
             raise SpecError(REFUSED_BOUND)
+        if self.model is ModelId.TITOK_GROUPS:
+            raise SpecError(
+                "tokens of a whole cine or exam are known only when its last frame is; a live "
+                "stream takes model titok, with tokens for each frame"
+            )
         self.rate.check(self.model)
         check_backend(self.backend, self.model)
 

@@ -18,16 +18,17 @@ from edge_codec.errors import EngineError
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime.base_rate import DEFAULT_QUALITY, USUAL, BaseRate
 from edge_codec.runtime.pick import load_engine
-from edge_codec.spec import Effort, ModelId, StreamSpec
+from edge_codec.spec import TITOKS, Effort, ModelId, StreamSpec
 
 if TYPE_CHECKING:
     from edge_codec.base.dwt_cal_vae.networks import Networks
     from edge_codec.base.hybrid.rate_control import RateReport
     from edge_codec.base.titok.conditions import ClinicalFacts
+    from edge_codec.base.titok.groups.model import GroupModel
     from edge_codec.base.titok.model import TitokModel
     from edge_codec.base.video.model import VideoModel
 
-WITH_WEIGHTS = (ModelId.VQVAE, ModelId.DWT_CAL_VAE, ModelId.TITOK)
+WITH_WEIGHTS = (ModelId.VQVAE, ModelId.DWT_CAL_VAE, *TITOKS)
 
 
 def load_model(
@@ -73,6 +74,8 @@ def load_model(
         return _load_vae(rate, decode_only)
     if model is ModelId.TITOK:
         return _load_titok(backend, threads, decode_only)
+    if model is ModelId.TITOK_GROUPS:
+        return load_groups()
     return _load_vqvae(backend, threads, decode_only)
 
 
@@ -82,7 +85,7 @@ def is_shared(model: ModelId) -> bool:
     Networks are large and remember nothing; the others are small, or share their networks, and
     know what was asked of a stream.
     """
-    return model in (ModelId.NONE, ModelId.VQVAE, ModelId.TITOK)
+    return model in (ModelId.NONE, ModelId.VQVAE, *TITOKS)
 
 
 def _load_hybrid(rate: BaseRate, effort: Effort) -> BaseModel:
@@ -124,7 +127,7 @@ def make_model_data(
     video_encoder: str = DEFAULT_ENCODER,
     facts: ClinicalFacts | None = None,
 ) -> bytes:
-    """Return what a model says of the stream in its header; nothing, but for `VIDEO` and `TITOK`.
+    """Return what a model says of the stream in its header; nothing, but for `VIDEO` and `TITOKS`.
 
     Parameters
     ----------
@@ -146,6 +149,8 @@ def make_model_data(
         from edge_codec.base.titok.conditions import ClinicalFacts
 
         return (facts or ClinicalFacts()).pack()
+    if model is ModelId.TITOK_GROUPS:
+        return bytes(1)  # until the source is read for its tokens
     if model is not ModelId.VIDEO:
         return b""
     return _load_video(rate, video_encoder, effort).model_data(frame_shape)
@@ -183,6 +188,21 @@ def _load_titok(backend: str, threads: int | None, decode_only: bool) -> TitokMo
     if not decode_only:
         encoder = load_network(manifest.read("encoder.onnx"), backend, threads)
     return TitokModel(decoder, load_codebook(), load_prior(), encoder)
+
+
+@lru_cache(maxsize=1)
+def load_groups() -> GroupModel:
+    """Load the model of whole cines and exams, the same for all streams.
+
+    Raises
+    ------
+    EngineError
+        If its file is missing or altered.
+    """
+    from edge_codec.base.titok.groups.model import GroupModel
+    from edge_codec.base.titok.groups.tables import load_group_tables
+
+    return GroupModel(load_group_tables(load_manifest(ModelId.TITOK_GROUPS).read("groups.npz")))
 
 
 def rate_report(model: BaseModel | None) -> RateReport | None:

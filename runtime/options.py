@@ -13,7 +13,7 @@ from edge_codec.base.video.encoders import DEFAULT_ENCODER, ENCODERS
 from edge_codec.errors import SpecError
 from edge_codec.runtime.base_rate import USUAL, BaseRate, check_rated, is_number
 from edge_codec.runtime.networks import check_backend
-from edge_codec.spec import REFUSED_BOUND, Effort, ModelId, StreamSpec
+from edge_codec.spec import REFUSED_BOUND, Effort, ModelId, StreamSpec, TokensPer
 
 if TYPE_CHECKING:
     from edge_codec.base.hybrid.rate_control import RateReport
@@ -79,6 +79,8 @@ class CompressOptions:
     patient : ClinicalFacts, optional
         What the networks of `TITOK` are told of the patient; it is kept in the stream's header.
         The number of phases is the source's.
+    tokens_per : TokensPer
+        What shares 32 tokens of `TITOK`: each frame, all phases of a slice, or the whole exam.
 
     Raises
     ------
@@ -105,6 +107,7 @@ class CompressOptions:
     roi_gain: int | None = None
     roi_max_error: int | None = None
     patient: ClinicalFacts | None = None
+    tokens_per: TokensPer = TokensPer.FRAME
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense together."""
@@ -115,6 +118,8 @@ class CompressOptions:
                 f"model '{self.model.label}' takes no facts about the patient; leave them out, or "
                 "use model titok"
             )
+        if self.model is ModelId.TITOK_GROUPS or self.tokens_per is not TokensPer.FRAME:
+            self._check_groups()
         self.rate.check(self.model)
         check_backend(self.backend, self.model)
         if self.archive and self.model is not ModelId.DWT_CAL:
@@ -149,6 +154,28 @@ class CompressOptions:
         if self.look_ahead is not None:
             return self.look_ahead
         return USUAL_LOOK_AHEAD if self.model is ModelId.DWT_CAL else 0
+
+    @property
+    def coded_model(self) -> ModelId:
+        """Model that the stream's header names."""
+        return self.model if self.tokens_per is TokensPer.FRAME else ModelId.TITOK_GROUPS
+
+    def _check_groups(self) -> None:
+        if self.model is not ModelId.TITOK:
+            raise SpecError(
+                f"tokens for each {self.tokens_per.label} of model '{self.model.label}'; it is "
+                "model titok that takes tokens_per (--tokens-per)"
+            )
+        if self.patient is not None:
+            raise SpecError(
+                "tokens of a whole cine or exam take no facts about the patient; leave them out, "
+                "or use tokens for each frame"
+            )
+        if self.backend != "auto":
+            raise SpecError(
+                "tokens of a whole cine or exam need no network, and no backend to run it; leave "
+                f"'{self.backend}' out"
+            )
 
     def _check_look_ahead(self, look_ahead: int) -> None:
         if self.model is not ModelId.DWT_CAL:
@@ -249,6 +276,8 @@ class TransferReport:
         frames more waited than the buffer of `bits_per_frame` holds.
     groups_without_base : int
         Groups of frames whose base layer would have cost too much.
+    refined_slices : int
+        Slices that were decoded whole and refined, see `edge_codec.runtime.whole_slices`.
     """
 
     spec: StreamSpec
@@ -261,6 +290,7 @@ class TransferReport:
     quality: int | None = None
     rate: RateReport | None = None
     groups_without_base: int = 0
+    refined_slices: int = 0
 
     def lose(self, place: tuple[int, int], error: Exception) -> None:
         """Note that a frame is lost, and why."""
@@ -302,8 +332,24 @@ def parse_model(name: str) -> ModelId:
     SpecError
         If there is no such model.
     """
-    for model in ModelId:
+    chosen = [model for model in ModelId if model is not ModelId.TITOK_GROUPS]  # is tokens_per's
+    for model in chosen:
         if model.label == str(name).lower():
             return model
-    known = ", ".join(model.label for model in ModelId)
+    known = ", ".join(model.label for model in chosen)
     raise SpecError(f"model '{name}' is unknown; use one of {known}")
+
+
+def parse_tokens_per(name: str) -> TokensPer:
+    """Return what shares tokens, named on the command line: 'frame', 'cine' or 'exam'.
+
+    Raises
+    ------
+    SpecError
+        If there is no such sharing.
+    """
+    for per in TokensPer:
+        if per.label == str(name).lower():
+            return per
+    known = ", ".join(per.label for per in TokensPer)
+    raise SpecError(f"tokens for each '{name}' are unknown; use one of {known}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edge_codec.codec.samples import to_samples
 from edge_codec.errors import SpecError
 from edge_codec.io import FrameSource
 from edge_codec.io.statistics import scan
 from edge_codec.noise import NoiseMeter, allowed_variance, bound_of
 from edge_codec.runtime.base_rate import is_number
-from edge_codec.runtime.models import decoding_hashes, make_model_data
+from edge_codec.runtime.models import decoding_hashes, load_groups, make_model_data
 from edge_codec.runtime.options import CompressOptions
 from edge_codec.runtime.progress import Progress
 from edge_codec.runtime.region_of_interest import check_roi, find_region
@@ -21,6 +22,7 @@ from edge_codec.spec import (
     ModelId,
     SampleFormat,
     StreamSpec,
+    TokensPer,
 )
 
 if TYPE_CHECKING:
@@ -50,12 +52,12 @@ def make_spec(source: FrameSource, options: CompressOptions, progress: Progress)
     if percent is not None:
         sigma = noise.sigma()
         max_error = bound_of(allowed_variance(sigma, percent))
-    return StreamSpec(
+    spec = StreamSpec(
         info,
         low=values.low,
         high=values.high,
-        model=options.model,
-        model_hashes=decoding_hashes(options.model),
+        model=options.coded_model,
+        model_hashes=decoding_hashes(options.coded_model),
         max_error=max_error,
         key_interval=_key_interval(info, options),
         effort=options.effort,
@@ -65,7 +67,7 @@ def make_spec(source: FrameSource, options: CompressOptions, progress: Progress)
         window_high=max(values.p999, values.p001 + 1),
         archive=options.archive,
         model_data=make_model_data(
-            options.model,
+            options.coded_model,
             info.frame_shape,
             options.rate,
             options.effort,
@@ -74,11 +76,28 @@ def make_spec(source: FrameSource, options: CompressOptions, progress: Progress)
         ),
         region=find_region(source, options, progress),
     )
+    if options.tokens_per is TokensPer.FRAME:
+        return spec
+    return replace(spec, model_data=_tokens_of_groups(source, spec, options.tokens_per, progress))
+
+
+def _tokens_of_groups(
+    source: FrameSource, spec: StreamSpec, per: TokensPer, progress: Progress
+) -> bytes:
+    """Read a source once more for the tokens of its cines, or of all of it."""
+    from edge_codec.base.titok.groups.gathering import Gatherer, find_groups
+
+    tables = load_groups().tables
+    gatherer = Gatherer(spec, per, tables[per].side)
+    total = spec.info.n_slices * spec.info.n_phases
+    for frame in progress(source.frames(), total, "tokens"):
+        gatherer.add(to_samples(frame.samples, spec), frame.slice_index, frame.phase_index)
+    return find_groups(gatherer, spec, per, tables).pack()
 
 
 def _facts(info: CineInfo, options: CompressOptions) -> ClinicalFacts | None:
     """Return what the networks are told: the phase, and what was given of the patient."""
-    if options.model is not ModelId.TITOK:
+    if options.coded_model is not ModelId.TITOK:
         return None
     from edge_codec.base.titok.conditions import ClinicalFacts, told_cycle
 

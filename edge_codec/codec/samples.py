@@ -14,7 +14,7 @@ from edge_codec.base.layer import BaseCoder, BaseModel
 from edge_codec.engine import Mapper
 from edge_codec.errors import EdgeCodecError, FrameError, SpecError
 from edge_codec.residual import BoundedRegion
-from edge_codec.spec import ModelId, StreamSpec
+from edge_codec.spec import TITOKS, ModelId, StreamSpec
 
 BASE_CHECK = struct.Struct("<H")
 """The low 16 bits of a frame's check: a base layer may have a hundred bytes, all in all."""
@@ -33,16 +33,17 @@ SIDE_COSTS = {
     ModelId.VIDEO: 160,
     ModelId.DWT_CAL_VAE: 64,
     ModelId.TITOK: 32,
+    ModelId.TITOK_GROUPS: 32,
 }
 
 
 def base_check(model: ModelId) -> struct.Struct:
     """Return the form of the check that begins a model's base layers.
 
-    Frames of `TITOK` have none: floats make them, so machines may differ in a sample by one. What
+    Frames of `TITOKS` have none: floats make them, so machines may differ in a sample by one. What
     is coded, its tokens, is the same everywhere, and the CRC of the packet guards it.
     """
-    return NO_CHECK if model is ModelId.TITOK else BASE_CHECK
+    return NO_CHECK if model in TITOKS else BASE_CHECK
 
 
 def frame_check(samples: NDArray[np.uint32]) -> int:

@@ -29,6 +29,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExcl
         "'video'); titok: 32 tokens a frame, a preview that takes no promise; with a model and no "
         "promise, a stream holds the base alone",
     )  # fmt: skip
+    parser.add_argument(
+        "--tokens-per", default="frame", metavar="frame|cine|exam",
+        help="what shares 32 tokens of titok: each frame (the default), all phases of a slice, or "
+        "the whole exam; cine and exam are blurred, hardly move, and are for files only",
+    )  # fmt: skip
     aim = parser.add_mutually_exclusive_group()
     aim.add_argument(
         "--quality", type=int, metavar="Q",
@@ -59,6 +64,25 @@ def patient_facts(text: str) -> ClinicalFacts:
         return ClinicalFacts(height, weight, facts.get("group", ""))
     except (ValueError, SpecError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def refuse_groups(options: argparse.Namespace) -> None:
+    """Refuse tokens of a whole cine or exam, for a command that codes frames as they come.
+
+    Raises
+    ------
+    SpecError
+        If they are asked for.
+    """
+    from edge_codec.errors import SpecError
+    from edge_codec.runtime.options import parse_tokens_per
+
+    per = parse_tokens_per(options.tokens_per)
+    if per:
+        raise SpecError(
+            f"tokens for each {per.label} are known only when its last frame is; a live stream "
+            "takes --tokens-per frame"
+        )
 
 
 def chosen_rate(options: argparse.Namespace) -> BaseRate:

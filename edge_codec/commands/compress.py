@@ -160,7 +160,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     """Compress and report."""
     from edge_codec.runtime.files import compress_file
-    from edge_codec.runtime.options import CompressOptions, parse_effort, parse_model
+    from edge_codec.runtime.options import (
+        CompressOptions,
+        parse_effort,
+        parse_model,
+        parse_tokens_per,
+    )
 
     model = parse_model(options.model)
     report = compress_file(
@@ -186,6 +191,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
             roi_gain=options.roi_gain,
             roi_max_error=options.roi_max_error,
             patient=options.patient,
+            tokens_per=parse_tokens_per(options.tokens_per),
         ),
         progress(options, console),
     )
@@ -260,6 +266,8 @@ def promise_text(spec: StreamSpec, *, preview: bool = False) -> str:
     """Say what the stream, or its preview, guarantees."""
     if spec.model is ModelId.TITOK:
         return "none: 32 tokens a frame, a preview for triage and search, not for diagnosis"
+    if spec.model is ModelId.TITOK_GROUPS:
+        return "none: 32 tokens for a whole cine or exam, a blurred preview, not for diagnosis"
     if spec.max_error is None or preview:
         return "none: base layer of a model, lossy, not for diagnosis"
     percent, noise = spec.snr_loss_percent, f"noise of sigma {spec.noise_sigma:.3g}"

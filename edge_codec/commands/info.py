@@ -113,19 +113,31 @@ def _video_fields(spec: StreamSpec) -> dict[str, Any]:
 
 
 def _titok_fields(spec: StreamSpec) -> dict[str, Any]:
-    """Return what the header of a stream of model `titok` says that its networks were told."""
-    from edge_codec.spec import ModelId
+    """Return what the header of a stream of tokens says: what was told, or what shares them."""
+    from edge_codec.spec import TITOKS, ModelId
 
-    if spec.model is not ModelId.TITOK:
+    if spec.model not in TITOKS:
         return {}
     from edge_codec.base.titok.conditions import unpack_facts
+    from edge_codec.base.titok.groups.data import GROUP_BYTES, unpack_groups
     from edge_codec.errors import BitstreamError
 
+    if spec.model is ModelId.TITOK_GROUPS:
+        try:
+            groups = unpack_groups(spec)
+        except BitstreamError as error:
+            return {"tokens_per": f"unknown: {error}"}
+        return {
+            "tokens_per": groups.per.label,
+            "groups_of_32_tokens": len(groups.tokens),
+            "token_bytes": len(groups.tokens) * GROUP_BYTES,
+        }
     try:
         facts = asdict(unpack_facts(spec.model_data))
     except BitstreamError as error:
-        return {"told": f"unknown: {error}"}
-    return {f"told_{name}": value for name, value in facts.items() if value}
+        return {"tokens_per": "frame", "told": f"unknown: {error}"}
+    told = {f"told_{name}": value for name, value in facts.items() if value}
+    return {"tokens_per": "frame", **told}
 
 
 def _run_folder(options: argparse.Namespace, console: Console) -> ExitStatus:

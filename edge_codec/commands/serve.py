@@ -14,6 +14,7 @@ from edge_codec.commands.coding_options import (
     chosen_bound,
     chosen_rate,
     positive,
+    refuse_groups,
 )
 from edge_codec.commands.listening import (
     add_access_options,
@@ -174,6 +175,7 @@ def _live_options(options: argparse.Namespace) -> LiveOptions:
     from edge_codec.runtime.live_options import LiveOptions, parse_policy
     from edge_codec.runtime.options import parse_effort, parse_model
 
+    refuse_groups(options)
     model = parse_model(options.model)
     return LiveOptions(
         model=model,

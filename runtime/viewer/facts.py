@@ -38,6 +38,8 @@ def facts_of(spec: StreamSpec) -> dict[str, Any]:
 def _promise(spec: StreamSpec) -> str:
     if spec.model is ModelId.TITOK:
         return "none: 32 tokens a frame, a preview, not for diagnosis"
+    if spec.model is ModelId.TITOK_GROUPS:
+        return "none: 32 tokens for a whole cine or exam, a blurred preview, not for diagnosis"
     if spec.max_error is None:
         return "none: lossy base layer, not for diagnosis"
     if spec.max_error == 0:

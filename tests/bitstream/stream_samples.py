@@ -24,6 +24,7 @@ from edge_codec.spec import (
     MAX_SLICES,
     MAX_SNR_LOSS_PERCENT,
     TITOK_MODEL_DATA,
+    TITOKS,
     CineInfo,
     Effort,
     ModelId,
@@ -152,14 +153,18 @@ def specs(draw: st.DrawFn) -> StreamSpec:
     window_low = low + draw(st.integers(-WINDOW_LIMIT, WINDOW_LIMIT))
     errors = st.integers(0, (1 << 31) - 1)
     max_error = 0 if floats else draw(errors if model is ModelId.NONE else st.none() | errors)
-    if model is ModelId.TITOK:
+    if model in TITOKS:
         max_error = None
     losses = st.floats(0, 0 if max_error is None else MAX_SNR_LOSS_PERCENT)
     snr_loss_percent = draw(losses)
     sigmas = st.floats(0, allow_nan=False, allow_infinity=False)
     archive = model is ModelId.DWT_CAL and info.n_phases > 0 and draw(st.booleans())
-    with_files = model in (ModelId.NONE, ModelId.VQVAE, ModelId.TITOK)
-    data_sizes = {ModelId.VIDEO: (1, MAX_MODEL_DATA), ModelId.TITOK: (TITOK_MODEL_DATA,) * 2}
+    with_files = model in (ModelId.NONE, ModelId.VQVAE, *TITOKS)
+    data_sizes = {
+        ModelId.VIDEO: (1, MAX_MODEL_DATA),
+        ModelId.TITOK: (TITOK_MODEL_DATA,) * 2,
+        ModelId.TITOK_GROUPS: (1, MAX_MODEL_DATA),
+    }
     least, most = data_sizes.get(model, (0, 0))
     return StreamSpec(
         info,

@@ -16,7 +16,7 @@ from edge_codec.runtime.models import decoding_hashes, is_shared, load_model
 from edge_codec.runtime.options import CompressOptions, parse_model
 from edge_codec.runtime.phantom import heart
 from edge_codec.runtime.pipeline import Pipeline
-from edge_codec.spec import CineInfo, ModelId, StreamSpec
+from edge_codec.spec import TITOKS, CineInfo, ModelId, StreamSpec
 
 DTYPE = np.dtype(np.int16)
 
@@ -111,9 +111,9 @@ def test_models_by_their_names():
 
 
 def test_what_models_share():
-    shared = [ModelId.NONE, ModelId.VQVAE, ModelId.TITOK]
+    shared = [ModelId.NONE, ModelId.VQVAE, *TITOKS]
     assert [model for model in ModelId if is_shared(model)] == shared
-    learned = [ModelId.VQVAE, ModelId.DWT_CAL_VAE, ModelId.TITOK]
+    learned = [ModelId.VQVAE, ModelId.DWT_CAL_VAE, *TITOKS]
     assert [model for model in ModelId if decoding_hashes(model)] == learned
     assert load_model(ModelId.NONE) is None
 

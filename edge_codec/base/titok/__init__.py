@@ -6,6 +6,6 @@ themselves are coded in integers and come back exactly, and `tokens_of` reads th
 network. docs/bitstream.md section 15 is the specification.
 """
 
-from edge_codec.base.titok.reading import Codebook, load_codebook, tokens_of
+from edge_codec.base.titok.reading import Codebook, group_tokens_of, load_codebook, tokens_of
 
-__all__ = ["Codebook", "load_codebook", "tokens_of"]
+__all__ = ["Codebook", "group_tokens_of", "load_codebook", "tokens_of"]

@@ -178,7 +178,7 @@ class TitokCoder:
         frame = self._model.decoder.run({"codes": codes, **self._told(phase)})
         np.clip(frame, 0, BRIGHTEST, out=frame)
         self._past = self._past.after(frame, codes)
-        return self._samples(self._canvas.restore(frame[0, 0]))
+        return samples_of(self._canvas.restore(frame[0, 0]), self._spec)
 
     def _told(self, phase: int) -> Mapping[str, NDArray[Any]]:
         """Return what both networks are told of a frame before they see it."""
@@ -186,12 +186,12 @@ class TitokCoder:
         clinical = self._facts.vector(phase)[None]
         return {**self._past.inputs(), "inside": inside, "clinical": clinical}
 
-    def _samples(self, frame: Floats) -> NDArray[np.uint32]:
-        """Return the samples of values of which 0 to 1 is the window."""
-        spec = self._spec
-        offset, width = spec.window_low - spec.low, spec.window_high - spec.window_low
-        values = np.floor(offset + frame.astype(np.float64) * width + 0.5)
-        return np.clip(values, 0, spec.high - spec.low).astype(np.uint32)
+
+def samples_of(frame: Floats, spec: StreamSpec) -> NDArray[np.uint32]:
+    """Return the samples of values of which 0 to 1 is the window, same shape."""
+    offset, width = spec.window_low - spec.low, spec.window_high - spec.window_low
+    values = np.floor(offset + frame.astype(np.float64) * width + 0.5)
+    return np.clip(values, 0, spec.high - spec.low).astype(np.uint32)
 
 
 def best(scores: Floats) -> Tokens:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_codec.base.titok.groups.data import GroupData, unpack_groups
 from edge_codec.base.titok.token_coder import TokenCoder
 from edge_codec.base.titok.token_prior import CODE_DIM, CODES, TOKENS, TokenPrior, load_tables
 from edge_codec.bitstream.container import StreamReader
@@ -86,6 +87,11 @@ def tokens_of(file: BinaryIO) -> NDArray[np.uint16]:
     """
     reader = StreamReader(file)
     spec = reader.spec
+    if spec.model is ModelId.TITOK_GROUPS:
+        raise SpecError(
+            f"the stream has {TOKENS} tokens for a whole cine or exam, and none for a frame alone; "
+            "compress with --tokens-per frame, or read those with group_tokens_of"
+        )
     if spec.model is not ModelId.TITOK:
         raise SpecError(
             f"the stream has model '{spec.model.label}', whose frames are no {TOKENS} tokens; "
@@ -108,6 +114,32 @@ def tokens_of(file: BinaryIO) -> NDArray[np.uint16]:
     return tokens
 
 
+def group_tokens_of(file: BinaryIO) -> GroupData:
+    """Read the tokens of a stream of whole cines, or of a whole exam, from its header alone.
+
+    Parameters
+    ----------
+    file : seekable binary file
+
+    Raises
+    ------
+    SpecError
+        If its tokens are those of frames, or it is of another model.
+    EngineError
+        If it was made with other weights than the installed ones.
+    BitstreamError
+        If the header is damaged.
+    """
+    spec = StreamReader(file, recover=True).spec  # without its packets, too
+    if spec.model is not ModelId.TITOK_GROUPS:
+        raise SpecError(
+            f"the stream has model '{spec.model.label}', no tokens of whole cines; compress with "
+            "--model titok --tokens-per cine or exam"
+        )
+    _check_weights(spec)
+    return unpack_groups(spec)
+
+
 def payload_of(packet: Packet) -> bytes:
     """Return the coded tokens of a packet.
 
@@ -123,7 +155,7 @@ def payload_of(packet: Packet) -> bytes:
 
 
 def _check_weights(spec: StreamSpec) -> None:
-    manifest = load_manifest(ModelId.TITOK)
+    manifest = load_manifest(spec.model)
     if spec.model_hashes != manifest.decoding_hashes():
         raise EngineError(
             f"the stream was made with other weights of '{manifest.name}' than this install's "

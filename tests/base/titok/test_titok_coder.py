@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from plain_titok import DamagedTokensError, PlainTitok
 from titok_samples import ToyEncoder, random_tables, toy_model, toy_spec
 
-from edge_codec.base.titok.coder import Guidance
+from edge_codec.base.titok.coder import Guidance, samples_of
 from edge_codec.base.titok.conditions import ClinicalFacts
 from edge_codec.base.titok.token_coder import TokenCoder
 from edge_codec.base.titok.token_prior import TokenPrior
@@ -125,11 +125,10 @@ def test_the_decoder_shows_what_the_encoder_shows(size):
 
 def test_samples_of_a_level_lie_in_the_window():
     spec = toy_spec(16, 16, window_low=100, window_high=1100, high=65535)
-    coder = toy_model().coder(spec)
     level = np.full((16, 16), 0.5, np.float32)
-    assert (coder._samples(level) == 600).all()
-    assert (coder._samples(level * 4000) == 65535).all()
-    assert (coder._samples(-level) == 0).all()
+    assert (samples_of(level, spec) == 600).all()
+    assert (samples_of(level * 4000, spec) == 65535).all()
+    assert (samples_of(-level, spec) == 0).all()
 
 
 def test_a_group_begins_without_a_past():
