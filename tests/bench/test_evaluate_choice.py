@@ -34,7 +34,7 @@ class Ladder:
 @pytest.mark.parametrize(
     ("ratio", "step"), [(1.1, 0), (4, 2), (5.5, 2), (5.8, 3), (100, 7), (900, 8), (9000, 8)]
 )
-def test_the_nearest_ratio_is_found_by_bisection(heart_case, ratio, step):
+def test_the_nearest_ratio_is_found(heart_case, ratio, step):
     ladder = Ladder([1.5, 2, 4, 8, 16, 32, 64, 128, 800])
     assert Search(ladder.trials).closest(heart_case, ratio).setting == f"step {step}"
     assert len(ladder.runs) <= 6
@@ -118,3 +118,19 @@ def test_a_file_is_a_choice(heart, heart_case, tmp_path):
     assert choice.selection == "back.npy"
     coded = choice.find(heart_case).code(heart_case)
     np.testing.assert_array_equal(coded.voxels, heart + 1)
+
+
+def test_a_ladder_of_even_steps_takes_few_trials(heart_case):
+    ladder = Ladder([1.5 * 1.18**step for step in range(64)])
+    search = Search(ladder.trials)
+    for wanted, place in ((100, 25), (500, 35)):
+        assert search.closest(heart_case, wanted).setting == f"step {place}"
+    assert len(ladder.runs) <= 7
+
+
+def test_what_is_found_does_not_hang_on_what_was_sought_before(heart_case):
+    ratios = [2.0, 3.1, 2.9, 4.5, 9.0, 8.0, 17.0, 40.0, 39.0, 90.0]  # not quite rising
+    alone = [Search(Ladder(ratios).trials).closest(heart_case, wanted) for wanted in (3, 8.4, 39.4)]
+    search = Search(Ladder(ratios).trials)
+    together = [search.closest(heart_case, wanted) for wanted in (39.4, 8.4, 3)]
+    assert [trial.setting for trial in together[::-1]] == [trial.setting for trial in alone]

@@ -1,15 +1,15 @@
 """Which codec at which setting: by name, by quality, by compression ratio, or a decoded file.
 
 A ratio is that to 16 bits a voxel. Of settings in the order of falling rate the one whose ratio is
-nearest, in the logarithm, is found by bisection: among all 64 qualities of our codecs and all whole
-rate factors of video encoders, else among the settings that `edge-codec bench rd` measures. What
-was reached is in the result.
+nearest, in the logarithm, is found by interpolation between those that were tried: among all 64
+qualities of our codecs and all whole rate factors of video encoders, else among the settings that
+`edge-codec bench rd` measures. What was reached is in the result.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,9 +88,9 @@ class Search:
         low, high = -1, len(self._ladder)
         tried: dict[int, float] = {}
         while high - low > 1:
-            middle = (low + high) // 2
-            tried[middle] = self._ratio(case, middle)
-            low, high = (middle, high) if tried[middle] < ratio else (low, middle)
+            place = _expected(low, high, tried, ratio)
+            tried[place] = self._ratio(case, place)
+            low, high = (place, high) if tried[place] < ratio else (low, place)
         return self._ladder[min(tried, key=lambda place: abs(math.log(tried[place] / ratio)))]
 
     def _ratio(self, case: Case, place: int) -> float:
@@ -99,6 +99,19 @@ class Search:
             coded = self._ladder[place].code(case)
             self._ratios[key] = 2 * case.voxels.size / coded.stream_bytes
         return self._ratios[key]
+
+
+def _expected(low: int, high: int, tried: Mapping[int, float], ratio: float) -> int:
+    """Return the place between two others where a ratio is expected.
+
+    On a straight line through them in the logarithm, since ratios of equal steps of quality nearly
+    are on one. The middle where one of them has not been tried, and now and then, so that no curve
+    takes many trials.
+    """
+    if low not in tried or high not in tried or len(tried) % 4 == 0:
+        return (low + high) // 2
+    share = math.log(ratio / tried[low]) / math.log(tried[high] / tried[low])
+    return min(max(low + round(share * (high - low)), low + 1), high - 1)
 
 
 def choices(codecs: Iterable[Codec], wanted: Wanted, threads: int) -> list[Choice]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_codec.bench.rd.case import Case
 from edge_codec.bench.rd.trial import Codec, Coded, Tier, Trial
@@ -14,12 +17,16 @@ from edge_codec.runtime.base_rate import MAX_QUALITY, BaseRate
 from edge_codec.runtime.files import decode_stream, encode_stream
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.options import CompressOptions, DecompressOptions
+from edge_codec.runtime.progress import silent
+from edge_codec.runtime.region_of_interest import HEART, find_region
 from edge_codec.spec import Effort, ModelId
 
 MAX_ERRORS = (1, 2, 4, 8, 16, 32)
 QUALITIES = (48, 42, 36, 30, 24, 18, 12)  # six halve the step
 NAME = "edge-codec"
 HYBRID = f"{NAME}-dwt-cal"
+HEART_GAIN = 4  # of those tried on training exams, that with the least bias of volumes
+OF_HEART = f"--roi {HEART} --roi-gain {HEART_GAIN}"
 
 
 def codecs() -> list[Codec]:
@@ -36,6 +43,7 @@ def codecs() -> list[Codec]:
         for effort in sorted(Effort)
     ]  # fmt: skip
     archive = CompressOptions(ModelId.DWT_CAL, None, effort=Effort.BEST, archive=True)
+    heart = partial(replace, roi=HEART, roi_gain=HEART_GAIN)
     learned = CompressOptions(ModelId.DWT_CAL_VAE, None)
     video = CompressOptions(ModelId.VIDEO, None)
     return [
@@ -45,6 +53,10 @@ def codecs() -> list[Codec]:
                "this codec, --model dwt-cal --effort best --look-ahead 0",
                replace(archive, archive=False, look_ahead=0)),
         _rated(f"{HYBRID}-archive", "this codec, --model dwt-cal --archive --effort best", archive),
+        _rated(f"{HYBRID}-roi", f"this codec, --model dwt-cal {OF_HEART}",
+               heart(CompressOptions(ModelId.DWT_CAL, None))),
+        _rated(f"{HYBRID}-archive-roi",
+               f"this codec, --model dwt-cal --archive --effort best {OF_HEART}", heart(archive)),
         _rated(f"{HYBRID}-vae", "this codec, --model dwt-cal-vae: a network, low delay", learned),
         _rated(f"{NAME}-video", "this codec, --model video: a standard encoder within", video,
                ("av",)),
@@ -93,7 +105,27 @@ def _model_trials(model: ModelId, threads: int) -> list[Trial]:
 
 def _trial(setting: str, tier: Tier, options: CompressOptions, threads: int) -> Trial:
     chosen = replace(options, threads=threads)
-    return Trial(setting, tier, lambda case: _code(case, chosen), options.max_error, threads)
+    return Trial(setting, tier, lambda case: _code(case, _of_case(case, chosen)),
+                 options.max_error, threads)  # fmt: skip
+
+
+def _of_case(case: Case, options: CompressOptions) -> CompressOptions:
+    """Return options with a region that has been found, the same for all settings of an exam."""
+    if options.roi is None:
+        return options
+    mask = _heart(case, options.threads)
+    return replace(options, roi=mask, roi_gain=None if mask is None else options.roi_gain)
+
+
+@lru_cache(maxsize=1)
+def _heart(case: Case, threads: int | None) -> NDArray[np.bool_] | None:
+    """Return the squares of `--roi heart`; None where the network finds no heart."""
+    options = CompressOptions(ModelId.DWT_CAL, None, threads=threads, roi=HEART)
+    region = find_region(case.cine, options, silent)
+    if region is None:
+        return None
+    n_slices, _, rows, columns = case.voxels.shape
+    return region.mask(n_slices, rows, columns)
 
 
 def _code(case: Case, options: CompressOptions) -> Coded:
