@@ -30,12 +30,16 @@ from benchmarks.record import append_record, describe_machine
 from edge_codec.base.titok.canvas import canvas_of
 from edge_codec.bench.rd.case import Case, load_case
 from edge_codec.bench.rd.codecs import choose
-from edge_codec.bench.rd.trial import Coded, Tier, Trial
+from edge_codec.bench.rd.peers_video import X265_LOW_DELAY, X265_RANDOM_ACCESS, x265_trials
+from edge_codec.bench.rd.trial import Coded, Trial
 from edge_codec.metrics.image import psnr, ssim
 from edge_codec.metrics.overlap import dice
 from edge_codec.runtime.segmenter import Segmenter, load_segmenter
 
-PEERS = ("x265-low-delay", "x265-random-access")
+PEERS = {"x265-low-delay": X265_LOW_DELAY, "x265-random-access": X265_RANDOM_ACCESS}
+FACTORS = range(18, 52)
+"""Rate factors of x265, up to its coarsest, beyond those that `edge-codec bench rd` offers."""
+
 STRUCTURES = {"rv": 1, "myo": 2, "lv": 3}
 
 
@@ -129,9 +133,9 @@ def figures(case: Case, judge: Callable[[Coded], dict[str, float]]) -> Iterator[
     ours = choose(["edge-codec-titok"])[0].trials(1)[0]
     mine = judge(ours.code(case))
     yield {"codec": "titok", **mine}
-    for codec in choose(PEERS):
-        ladder = [trial for trial in (codec.fine or codec.trials)(1) if trial.tier is Tier.LOSSY]
-        yield {"codec": codec.name, **at_bytes(case, ladder, judge, mine["bytes_a_frame"])}
+    for name, form in PEERS.items():
+        ladder = x265_trials(form, None, FACTORS, 1)
+        yield {"codec": name, **at_bytes(case, ladder, judge, mine["bytes_a_frame"])}
 
 
 def at_bytes(

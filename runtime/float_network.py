@@ -91,9 +91,7 @@ class OpenVinoNetwork:
         return result
 
 
-def _taken(
-    inputs: Mapping[str, NDArray[Any]], expected: frozenset[str]
-) -> dict[str, NDArray[Any]]:
+def _taken(inputs: Mapping[str, NDArray[Any]], expected: frozenset[str]) -> dict[str, NDArray[Any]]:
     """Return the inputs that a network has use for; OpenVINO drops the others from its graph."""
     if not expected <= inputs.keys():
         found, due = ", ".join(sorted(inputs)), ", ".join(sorted(expected))

@@ -129,8 +129,8 @@ def _x265_codec(
     name: str, summary: str, lossy: VideoFormat, exact: VideoFormat | None = None
 ) -> Codec:
     every = range(X265_CRF[0], X265_CRF[-1] + 1)
-    return Codec(name, summary, MODULES, partial(_x265_trials, lossy, exact, X265_CRF),
-                 partial(_x265_trials, lossy, None, every))  # fmt: skip
+    return Codec(name, summary, MODULES, partial(x265_trials, lossy, exact, X265_CRF),
+                 partial(x265_trials, lossy, None, every))  # fmt: skip
 
 
 def _svt_codec(name: str, summary: str, form: VideoFormat) -> Codec:
@@ -139,9 +139,10 @@ def _svt_codec(name: str, summary: str, form: VideoFormat) -> Codec:
                  partial(_svt_trials, form, every))  # fmt: skip
 
 
-def _x265_trials(
+def x265_trials(
     lossy: VideoFormat, exact: VideoFormat | None, factors: Sequence[int], threads: int
 ) -> Sequence[Trial]:
+    """Return x265 at rate factors, 0 to 51, and without loss where there is a format for it."""
     # Wavefronts cost bits and serve several threads only.
     pools = "pools=none:wpp=0" if threads == 1 else f"pools={threads}"
     shared = f"{pools}:frame-threads=1"
