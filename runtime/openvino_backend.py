@@ -54,6 +54,14 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed on {tensor.shape}: {error}") from error
 
+    def taken_precision(self, shape: tuple[int, ...]) -> str:
+        """Return the precision that inputs of a shape are computed with: 'f32', 'bf16' or 'f16'.
+
+        OpenVINO takes another one where the processor lacks what was asked for.
+        """
+        compiled = self._request(shape).get_compiled_model()
+        return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+
     def _request(self, shape: tuple[int, ...]) -> Any:
         """Return the infer request for a shape; it is compiled for static shapes."""
         if shape not in self._compiled:
