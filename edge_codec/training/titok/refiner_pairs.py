@@ -9,6 +9,7 @@ goes on with those that are missing.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -179,7 +180,8 @@ def main(argv: list[str] | None = None) -> None:
                 path = folder / f"{turn}-{number:05d}.npz"
                 if not path.exists():
                     jobs.append((library, number, streams, (number, turn), path))
-    with ProcessPoolExecutor(options.workers) as pool:
+    # A fork would take along the locks of threads that it does not have.
+    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
         work = ((library[number], *rest) for library, number, *rest in jobs)
         list(tqdm(pool.map(_work, work), total=len(jobs), unit="cine"))
 
