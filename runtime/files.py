@@ -1,4 +1,7 @@
-"""Whole files and arrays through the codec, frame by frame, in flat memory."""
+"""Whole files and arrays through the codec, frame by frame.
+
+Memory does not grow with the number of frames, but where slices of `TITOK` are refined whole.
+"""
 
 from __future__ import annotations
 
@@ -174,8 +177,9 @@ def decode_stream(
             report.lose(place, error)
             return lost, b""
 
-    slices = None if refinement is None else WholeSlices(spec, read, refinement, lost)
-    frames = Ahead(spec, read) if slices is None else slices
+    frames: Ahead[tuple[NDArray[Any], bytes]] | WholeSlices = Ahead(spec, read)
+    if refinement is not None:
+        frames = WholeSlices(report, read, refinement, lost)
     try:
         places: Iterable[tuple[int, int]] = _places(spec)
         for slice_index, phase_index in progress(places, _count(spec), "decompress"):
@@ -186,7 +190,6 @@ def decode_stream(
     except BaseException:
         sink.abort()
         raise
-    report.refined_slices = 0 if slices is None else slices.refined
     report.damage[:0] = [f"byte {found.offset}: {found.what}" for found in reader.damage]
     return report
 

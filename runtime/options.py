@@ -229,7 +229,8 @@ class DecompressOptions:
     Attributes
     ----------
     preview : bool
-        Decode the base layer only; frames that have none are decoded whole.
+        Decode the base layer only; frames that have none are decoded whole. Of `TITOK`: frames as
+        they were painted, without refining whole slices.
     recover : bool
         Decode what a damaged stream still holds; missing frames become its lowest value.
     backend
@@ -261,7 +262,8 @@ class TransferReport:
     frames : int
         Frames coded or decoded.
     frame_ms : list of float
-        Codec time of each frame in ms: analysis, entropy coding and packing, without file access.
+        Codec time of each frame in ms: analysis, entropy coding and packing, without file access
+        but with a frame's share of refining its slice.
     missing : list of (int, int)
         (slice, phase) of frames that a damaged stream no longer holds.
     damage : list of str

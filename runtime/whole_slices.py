@@ -6,6 +6,7 @@ painted: live streams, single frames, previews, slices of which a frame is lost.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from edge_codec.base.titok.conditions import unpack_facts
 from edge_codec.base.titok.refining import FEWEST, MOST, CineRefinement
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime.float_network import load_network
-from edge_codec.runtime.options import DecompressOptions
+from edge_codec.runtime.options import DecompressOptions, TransferReport
 from edge_codec.spec import ModelId, StreamSpec
 
 REFINER = "refiner.onnx"
@@ -31,30 +32,25 @@ class WholeSlices:
 
     Parameters
     ----------
-    spec : StreamSpec
-        The stream, its number of phases known.
+    report : TransferReport
+        Of the stream, its number of phases known. Refined slices are counted there, and the time
+        that this takes is added to their frames.
     read : callable
         (slice index, phase index) -> a frame and its source header, in rising order of phases.
     refinement : CineRefinement
     lost : ndarray, optional
         The very object that `read` gives in the place of a lost frame.
-
-    Attributes
-    ----------
-    refined : int
-        Slices that were refined so far.
     """
 
     def __init__(
         self,
-        spec: StreamSpec,
+        report: TransferReport,
         read: Read,
         refinement: CineRefinement,
         lost: NDArray[Any] | None,
     ) -> None:
-        self._spec, self._read, self._refinement, self._lost = spec, read, refinement, lost
+        self._report, self._read, self._refinement, self._lost = report, read, refinement, lost
         self._waiting: dict[tuple[int, int], tuple[NDArray[Any], bytes]] = {}
-        self.refined = 0
 
     def take(self, slice_index: int, phase_index: int) -> tuple[NDArray[Any], bytes]:
         """Return a frame and its source header, each once; phases in rising order only."""
@@ -63,13 +59,21 @@ class WholeSlices:
         return self._waiting.pop((slice_index, phase_index))
 
     def _read_slice(self, slice_index: int) -> None:
-        read = [self._read(slice_index, phase) for phase in range(self._spec.info.n_phases)]
+        read = [self._read(slice_index, phase) for phase in range(self._report.spec.info.n_phases)]
         frames = [frame for frame, _ in read]
         if not any(frame is self._lost for frame in frames):
-            frames = list(self._refinement.refine(np.stack(frames), self._spec))
-            self.refined += 1
+            frames = self._refined(frames)
         for phase, (frame, (_, metadata)) in enumerate(zip(frames, read, strict=True)):
             self._waiting[slice_index, phase] = frame, metadata
+
+    def _refined(self, frames: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return better frames of the slice that was read last."""
+        report, start = self._report, time.perf_counter()
+        better = list(self._refinement.refine(np.stack(frames), report.spec))
+        share = 1e3 * (time.perf_counter() - start) / len(frames)
+        report.frame_ms[-len(frames) :] = [ms + share for ms in report.frame_ms[-len(frames) :]]
+        report.refined_slices += 1
+        return better
 
 
 def load_refinement(spec: StreamSpec, options: DecompressOptions) -> CineRefinement | None:

@@ -55,15 +55,7 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
         "complete": reader.complete and not reader.damage,
         "frames": frames,
         "key_frames": key_frames,
-        "slices_phases_rows_columns": [info.n_slices, info.n_phases, *info.frame_shape],
-        "dtype": str(info.dtype),
-        "sample_format": info.sample_format.name.lower(),
-        "values": [spec.low, spec.high],
-        "window": [spec.window_low, spec.window_high],
-        "spacing_mm_slice_row_column": list(info.spacing_mm),
-        "trigger_time_ms": list(info.trigger_time_ms),
-        "rescale_slope_intercept": [info.rescale_slope, info.rescale_intercept],
-        "source_format": info.source.kind.name.lower(),
+        **_cine_fields(spec),
         "model": spec.model.label,
         "model_sha256": [digest.hex() for digest in spec.model_hashes],
         "order": order_text(spec),
@@ -86,6 +78,22 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
     }
     show(fields, options, console)
     return ExitStatus.OK if fields["complete"] else ExitStatus.DAMAGED
+
+
+def _cine_fields(spec: StreamSpec) -> dict[str, Any]:
+    """Return what the header says of the cine that was coded."""
+    info = spec.info
+    return {
+        "slices_phases_rows_columns": [info.n_slices, info.n_phases, *info.frame_shape],
+        "dtype": str(info.dtype),
+        "sample_format": info.sample_format.name.lower(),
+        "values": [spec.low, spec.high],
+        "window": [spec.window_low, spec.window_high],
+        "spacing_mm_slice_row_column": list(info.spacing_mm),
+        "trigger_time_ms": list(info.trigger_time_ms),
+        "rescale_slope_intercept": [info.rescale_slope, info.rescale_intercept],
+        "source_format": info.source.kind.name.lower(),
+    }
 
 
 def _video_fields(spec: StreamSpec) -> dict[str, Any]:

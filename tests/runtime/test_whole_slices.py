@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,19 @@ def test_refining_is_the_same_again_and_on_both_backends(stream):
     other, report = decoded(stream, replace(ORT, backend="openvino"))
     width = report.spec.window_high - report.spec.window_low
     assert np.abs(other.astype(int) - first).max() <= width / 192
+
+
+def test_the_time_of_refining_is_that_of_the_frames(stream, monkeypatch):
+    refine = whole_slices.CineRefinement.refine
+
+    def slow(*arguments):
+        time.sleep(0.5)
+        return refine(*arguments)
+
+    monkeypatch.setattr(whole_slices.CineRefinement, "refine", slow)
+    found = decoded(stream)[1].frame_ms
+    assert len(found) == SLICES * PHASES
+    assert min(found) > 500 / PHASES
 
 
 def test_what_is_no_whole_cycle_stays_as_it_was_painted(cine, monkeypatch):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_codec.base.titok.canvas import SIDE, canvas_of
+from edge_codec.base.titok.coder import samples_of
 from edge_codec.engine import NamedEngine
 from edge_codec.spec import StreamSpec
 
@@ -24,6 +25,9 @@ AGES = 32
 
 FEWEST, MOST = 8, 64
 """Phases of a slice that are refined; the network saw 8 to 35, and keeps all of them in memory."""
+
+SHOWN = (-1, 3)
+"""Values that the network takes; painted frames keep within, whatever a hostile window says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,8 @@ class CineRefinement:
             Detail that the canvas does not show stays as it was.
         """
         canvas = canvas_of(*frames.shape[1:])
-        low, width = spec.window_low, spec.window_high - spec.window_low
-        shown = ((frames - np.float64(low)) / width).astype(np.float32)
-        fitted = np.stack([canvas.fit(frame) for frame in shown])[:, None]
+        fitted = np.stack([canvas.fit(_shown(frame, spec)) for frame in frames])[:, None]
+        fitted = np.clip(fitted, *SHOWN)
         ages = np.arange(len(frames)) % spec.key_interval
         inputs = {
             "frames": fitted,
@@ -67,10 +70,29 @@ class CineRefinement:
         }
         changes = self.network.run(inputs)[:, 0] - fitted[:, 0]
         refined = np.empty_like(frames)
-        for frame, change, target in zip(shown, changes, refined, strict=True):
-            values = np.floor(low + (frame + canvas.restore(change)) * np.float64(width) + 0.5)
-            target[:] = np.clip(values, spec.low, spec.high)
+        # Frame by frame, as frames may be large, and only canvases are all needed at once.
+        for frame, change, target in zip(frames, changes, refined, strict=True):
+            samples = samples_of(_shown(frame, spec) + canvas.restore(change), spec)
+            target[:] = _least(spec, frame.dtype) + samples.astype(_unsigned(frame.dtype))
         return refined
+
+
+def _shown(frame: NDArray[Any], spec: StreamSpec) -> NDArray[np.float32]:
+    """Return values of which 0 to 1 is the window."""
+    # Modulo 2**n, so that integers of 64 bits lose nothing: the difference is known to fit.
+    samples = frame.view(_unsigned(frame.dtype)) - _least(spec, frame.dtype)
+    offset, width = spec.window_low - spec.low, spec.window_high - spec.window_low
+    shown: NDArray[np.float64] = (samples.astype(np.float64) - offset) / width
+    return shown.astype(np.float32)
+
+
+def _least(spec: StreamSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the stream's least value modulo 2**n, as an array of no axes."""
+    return np.array(spec.low % (1 << 8 * dtype.itemsize), _unsigned(dtype))
+
+
+def _unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(f"u{dtype.itemsize}")
 
 
 def places_near(phases: int) -> NDArray[np.int64]:

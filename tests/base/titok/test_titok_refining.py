@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +48,41 @@ def test_changes_are_in_units_of_the_window_and_stay_in_range():
     refined = CineRefinement(Recorder(0.25)).refine(frames, spec_of((60, 60)))
     assert (refined[1:] == 100 + 192).all()
     assert (refined[0] == 900).all()
+
+
+def test_integers_of_64_bits_lose_nothing():
+    far = (1 << 63) - 2000
+    for dtype, low in ((np.int64, far), (np.uint64, (1 << 64) - 2000), (np.int64, -far)):
+        info = replace(spec_of((30, 20)).info, dtype=np.dtype(dtype))
+        spec = replace(
+            spec_of((30, 20)), info=info, low=low, high=low + 950,
+            window_low=low, window_high=low + 768,
+        )  # fmt: skip
+        steps = np.random.default_rng(0).integers(0, 951, (8, 30, 20))
+        frames = np.array(low, dtype) + steps.astype(dtype)
+        refined = CineRefinement(Recorder(0.0)).refine(frames, spec)
+        assert refined.dtype == dtype
+        assert np.array_equal(refined, frames)
+        darker = CineRefinement(Recorder(-9.0)).refine(frames, spec)
+        assert (darker == low).all()
+
+
+def test_a_hostile_window_gives_the_network_no_huge_numbers():
+    spec = replace(spec_of((30, 20)), window_low=-50 - (1 << 47), window_high=-49 - (1 << 47))
+    network = Recorder(0.5)
+    refined = CineRefinement(network).refine(np.full((8, 30, 20), 7, np.int16), spec)
+    assert np.abs(network.inputs["frames"]).max() <= 3
+    assert spec.low <= refined.min() <= refined.max() <= spec.high
+
+
+def test_large_frames_are_worked_on_one_by_one():
+    frames = np.full((16, 512, 512), 300, np.int16)
+    refinement, spec = CineRefinement(Recorder(0.0)), spec_of((512, 512))
+    tracemalloc.start()
+    refinement.refine(frames, spec)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * frames.nbytes
 
 
 def test_the_network_is_told_ages_and_neighbors():

@@ -5,12 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edge_codec.base.titok.conditions import ClinicalFacts
+from edge_codec.base.titok.groups.data import GroupData
+from edge_codec.base.titok.groups.gathering import Gatherer
 from edge_codec.base.titok.groups.tables import GroupTables
 from edge_codec.base.titok.groups.waves import CYCLE_WAVES
 from edge_codec.errors import SpecError
+from edge_codec.spec import CineInfo, ModelId, StreamSpec, TokensPer
+from edge_codec.training.titok.cines import FittedCine, Library
 from edge_codec.training.titok.groups import (
     FitOptions,
     Groups,
+    cine_groups,
     exam_groups,
     fit_tables,
     judge,
@@ -75,3 +81,27 @@ def test_cines_of_a_patient_become_one_exam():
     assert np.allclose(exams.images[0, :3], cines.images[[0, 2, 3]].mean(axis=0), atol=1e-6)
     assert exams.weights[0, :, 0, 0].tolist() == [1] * 9 + [0] * 3
     assert exams.weights[1, :, 0, 0].tolist() == [1] * 6 + [0] * 6
+
+
+@pytest.mark.parametrize("phases", [2, 7])
+def test_training_sees_what_the_encoder_gathers(phases):
+    """Of three slices of one patient, whose frames are as large as the canvas."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 256, (3, phases, 128, 128)).astype(np.uint8)
+    inside = np.ones((128, 128), np.float32)
+    cines = [FittedCine("a", each, None, inside, ClinicalFacts(), 1.0) for each in codes]
+    library = Library([lambda cine=cine: cine for cine in cines])
+    fitted, patients = cine_groups(library, SIDE)
+    exams = exam_groups(fitted, patients)
+    for per, groups in ((TokensPer.CINE, fitted), (TokensPer.EXAM, exams)):
+        tokens = np.zeros((len(groups.images), 32), np.uint16)
+        spec = StreamSpec(
+            CineInfo(3, phases, 128, 128, np.dtype(np.uint8)), 0, 255, ModelId.TITOK_GROUPS,
+            max_error=None, window_high=192, model_data=GroupData(per, phases, tokens).pack(),
+        )  # fmt: skip
+        gatherer = Gatherer(spec, per, SIDE)
+        for place, cine in enumerate(codes):
+            for phase, frame in enumerate(cine):
+                gatherer.add(frame.astype(np.uint32), place, phase)
+        assert np.allclose(gatherer.images(), groups.images, atol=1e-5)
+        assert np.array_equal(gatherer.weight(), groups.weights[0])
