@@ -17,6 +17,25 @@ LICENSE = "CC-BY-NC-SA-4.0"
 DECODING = ("token_model.npz", "codebook.npy", "decoder.onnx")
 FILES = ("encoder.onnx", *DECODING)
 
+USE: dict[str, Any] = {
+    "license": LICENSE,
+    "license_note": (
+        "Weights learned from ACDC inherit CC BY-NC-SA 4.0: non-commercial research only. "
+        "Sunnybrook Cardiac Data is CC0."
+    ),
+    "intended_use": "research only; not a medical device",
+    "window": {
+        "low": "0.1th percentile of the exam",
+        "high": "99.9th percentile of the exam",
+        "one": WINDOW_ONE,
+    },
+}
+TRAINED_ON = (
+    "ACDC training patients of splits.json, all phases",
+    "Sunnybrook Cardiac Data SCD0000101 and SCD0000201",
+)
+"""What the manifests of both folders of titok say alike."""
+
 LICENSE_TEXT = """\
 The weights in this folder (*.onnx, codebook.npy, token_model.npz) are licensed
 under Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International (CC BY-NC-SA 4.0):
@@ -99,22 +118,9 @@ def manifest_fields(
         "version": version,
         "config": dataclasses.asdict(config),
         "n_codes": config.codes,
-        "license": LICENSE,
-        "license_note": (
-            "Weights learned from ACDC inherit CC BY-NC-SA 4.0: non-commercial research only. "
-            "Sunnybrook Cardiac Data is CC0."
-        ),
-        "intended_use": "research only; not a medical device",
-        "window": {
-            "low": "0.1th percentile of the exam",
-            "high": "99.9th percentile of the exam",
-            "one": WINDOW_ONE,
-        },
+        **USE,
         "training": {
-            "data": [
-                "ACDC training patients of splits.json, all phases",
-                "Sunnybrook Cardiac Data SCD0000101 and SCD0000201",
-            ],
+            "data": list(TRAINED_ON),
             "note": note,
             "facts_not_told": list(unseen),
             "commands": [

@@ -15,8 +15,8 @@ from typing import Any
 
 from edge_codec.base.titok.groups.tables import load_group_tables
 from edge_codec.base.titok.token_prior import CODES
-from edge_codec.export.titok_card import LICENSE, LICENSE_TEXT
-from edge_codec.spec import WINDOW_ONE, ModelId
+from edge_codec.export.titok_card import LICENSE_TEXT, TRAINED_ON, USE
+from edge_codec.spec import ModelId
 
 FILE = "groups.npz"
 VERSION = "0.1.0"
@@ -95,22 +95,9 @@ def manifest_fields(data: bytes, version: str, note: str) -> dict[str, Any]:
             for per, tables in load_group_tables(data).items()
         },
         "n_codes": CODES,
-        "license": LICENSE,
-        "license_note": (
-            "Weights learned from ACDC inherit CC BY-NC-SA 4.0: non-commercial research only. "
-            "Sunnybrook Cardiac Data is CC0."
-        ),
-        "intended_use": "research only; not a medical device",
-        "window": {
-            "low": "0.1th percentile of the exam",
-            "high": "99.9th percentile of the exam",
-            "one": WINDOW_ONE,
-        },
+        **USE,
         "training": {
-            "data": [
-                "ACDC training patients of splits.json, all phases",
-                "Sunnybrook Cardiac Data SCD0000101 and SCD0000201",
-            ],
+            "data": list(TRAINED_ON),
             "note": note,
             "commands": [
                 "python -m edge_codec.training.titok.groups --data SHARDS PACK --out groups.npz",
