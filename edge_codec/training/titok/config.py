@@ -159,6 +159,9 @@ class TrainOptions:
         Frames of each held-out cine that validation codes.
     masked_share : float
         Part of the patches that stage `pretrain` hides.
+    rates : dict of str to float
+        Factors of the learning rate, by the beginning of the parameters' names; the longest that
+        fits counts. Codes that follow the latents need latents that move slowly.
     """
 
     seed: int
@@ -174,6 +177,12 @@ class TrainOptions:
     validate_every: int
     validate_frames: int = 24
     masked_share: float = 0.6
+    rates: dict[str, float] = field(default_factory=dict)
+
+    def rate_factor(self, name: str) -> float:
+        """Return the factor of the learning rate of a parameter."""
+        fitting = [beginning for beginning in self.rates if name.startswith(beginning)]
+        return self.rates[max(fitting, key=len)] if fitting else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,9 +302,14 @@ def _check(config: TitokTraining) -> None:
     for name, value in chances.items():
         if not 0 <= value <= 1:
             raise SpecError(f"{name} is {value}; use 0 to 1")
-    for name, value in dataclasses.asdict(config.loss).items():
+    weights = {
+        **{f"loss.{name}": value for name, value in dataclasses.asdict(config.loss).items()},
+        **{f"train.rates.{name}": value for name, value in train.rates.items()},
+    }
+    for name, value in weights.items():
         if not (math.isfinite(value) and value >= 0):
-            raise SpecError(f"loss.{name} is {value}; use 0 or more")
+            raise SpecError(f"{name} is {value}; use 0 or more")
+    _check_rates(config)
     quantizer, network = config.quantizer, config.network
     rows = min(quantizer.rows, quantizer.noise_steps * streams.batch * network.tokens)
     if quantizer.noise_steps > 0 and rows < network.codes:
@@ -306,3 +320,10 @@ def _check(config: TitokTraining) -> None:
     every = (train.steps, train.log_every, train.validate_every, quantizer.revive_every)
     if min(every) < 1:
         raise SpecError("steps and what happens every so many of them must be 1 or more")
+
+
+def _check_rates(config: TitokTraining) -> None:
+    trained = STAGES[config.stage]
+    for name in config.train.rates:
+        if not any(name.startswith(part) or part.startswith(name) for part in trained):
+            raise SpecError(f"train.rates.{name}: stage {config.stage} trains no such parameter")

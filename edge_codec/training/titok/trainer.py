@@ -80,8 +80,10 @@ class Trainer:
             else Coding(self.model, config, self.judge, device)
         )
         self.averaged = AveragedWeights(self.model, self.options.ema_decay)
+        groups = self._by_rate()
+        self._factors = list(groups)
         self.optimizer = torch.optim.AdamW(
-            self._trained(),
+            [{"params": tensors} for tensors in groups.values()],
             lr=self.options.learning_rate,
             betas=BETAS,
             weight_decay=self.options.weight_decay,
@@ -112,8 +114,8 @@ class Trainer:
         rng = np.random.default_rng([self.options.seed, self.step, 1])
         torch.manual_seed(int(rng.integers(1 << 62)))
         total, terms = self.task.loss(batch, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+        for group, factor in zip(self.optimizer.param_groups, self._factors, strict=True):
+            group["lr"] = factor * self.learning_rate()
         if self.guard.accepts(self._gradient_norm(total)):
             self.optimizer.step()
             self.averaged.update(self.model, self.step)
@@ -194,6 +196,15 @@ class Trainer:
             return math.inf
         total.backward()  # type: ignore[no-untyped-call]
         return float(torch.nn.utils.clip_grad_norm_(self._trained(), self.options.clip_norm))
+
+    def _by_rate(self) -> dict[float, list[Tensor]]:
+        """Parameters of the stage, by the factor of their learning rate."""
+        groups: dict[float, list[Tensor]] = {}
+        for name, parameter in self.task.module.named_parameters():
+            if parameter.requires_grad:
+                factor = self.options.rate_factor(name.removeprefix("model."))
+                groups.setdefault(factor, []).append(parameter)
+        return groups
 
     def _trained(self) -> list[Tensor]:
         return [p for p in self.task.module.parameters() if p.requires_grad]

@@ -37,6 +37,17 @@ def test_a_configuration_says_what_its_file_says(tmp_path: Path) -> None:
     assert config.loss.perceptual == 0.0
 
 
+def test_the_longest_beginning_sets_a_parameters_rate(tmp_path: Path) -> None:
+    rates = {"encoder.": 0.5, "encoder.shortcut.": 0.03}
+    content = stage_content("whole")
+    content["train"]["rates"] = rates
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(content))
+    options = read_config(path).train
+    names = ("encoder.shortcut.bases", "encoder.head.weight", "decoder.embed.weight")
+    assert [options.rate_factor(name) for name in names] == [0.03, 0.5, 1.0]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -52,6 +63,8 @@ def test_a_configuration_says_what_its_file_says(tmp_path: Path) -> None:
         ({"loss": {"beauty": 1.0}}, "beauty"),
         ({"quantizer": {"noise_steps": 1, "rows": 10}}, "start from 10 latents"),
         ({"train": {"log_every": 0}}, "1 or more"),
+        ({"train": {"rates": {"encoder.head.": -0.5}}}, r"rates\.encoder\.head\. is -0\.5"),
+        ({"train": {"rates": {"codebook.": 0.5}}}, "whole trains no such parameter"),
         ({"extra": 1}, "unknown fields extra"),
         ({"loss": [1, 2]}, "items"),
         ({"streams": 3}, "int"),

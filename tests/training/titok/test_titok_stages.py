@@ -104,6 +104,26 @@ def test_each_stage_changes_what_it_trains_and_nothing_else(
     assert ("decoder.embed.weight" in changed) == (stage != "pretrain")
 
 
+def test_rates_make_a_part_learn_slower_or_not_at_all(
+    tmp_path: Path, cines: tuple[Library, Library]
+) -> None:
+    rates = {"encoder.": 0.1, "encoder.shortcut.": 0.0}
+    found = trainer(tmp_path, cines[0], train={"rates": rates})
+    before = {name: value.detach().clone() for name, value in found.model.named_parameters()}
+    found.train_step()
+    moved = {
+        name: float((value.detach() - before[name]).abs().max())
+        for name, value in found.model.named_parameters()
+    }
+    # Adam's first step is as long as the rate wherever there is a gradient.
+    assert moved["encoder.head.weight"] == pytest.approx(
+        0.1 * moved["decoder.painter.change.weight"]
+    )
+    shortcut = [length for name, length in moved.items() if name.startswith("encoder.shortcut.")]
+    assert shortcut
+    assert max(shortcut) == 0.0
+
+
 def test_noise_then_a_codebook_of_the_latents(
     tmp_path: Path, cines: tuple[Library, Library]
 ) -> None:
