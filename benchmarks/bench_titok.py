@@ -127,7 +127,11 @@ def parts(
     options = DecompressOptions(backend=backend, threads=threads)
     refinement = load_refinement(spec, options)
     if refinement is not None:
-        yield f"refine {PHASES} phases", lambda: refinement.refine(images.astype(np.uint16), spec)
+        keys, stored = [i == 0 for i in range(PHASES)], np.uint16
+        yield (
+            f"refine {PHASES} phases",
+            lambda: refinement.refine(images.astype(stored), keys, spec),
+        )
 
 
 def spec_of(images: np.ndarray[Any, np.dtype[np.uint32]]) -> StreamSpec:

@@ -22,9 +22,10 @@ from edge_codec.io import open_source
 from edge_codec.manifest import load_manifest
 from edge_codec.metrics.image import psnr, ssim
 from edge_codec.metrics.temporal import temporal_ratio
-from edge_codec.runtime.files import decode_stream, encode_stream
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.options import CompressOptions, DecompressOptions, parse_tokens_per
+from edge_codec.runtime.stream_decoding import decode_stream
+from edge_codec.runtime.stream_encoding import encode_stream
 from edge_codec.spec import ModelId, TokensPer
 
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from edge_codec.cine import Cine
 from edge_codec.io import open_source
 from edge_codec.metrics.image import psnr, squared_error, ssim
-from edge_codec.runtime.files import decode_stream, encode_stream
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.options import CompressOptions, DecompressOptions, TransferReport
+from edge_codec.runtime.stream_decoding import decode_stream
+from edge_codec.runtime.stream_encoding import encode_stream
 from edge_codec.spec import ModelId
 
 ROOT = Path(__file__).parent.parent

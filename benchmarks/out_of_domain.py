@@ -26,7 +26,7 @@ from benchmarks.out_of_domain_data import CASES, OtherCase
 from benchmarks.record import append_record, describe_machine
 from edge_codec.cine import Cine
 from edge_codec.metrics.image import psnr, squared_error, ssim
-from edge_codec.runtime.files import compress, decompress
+from edge_codec.runtime.arrays import compress, decompress
 from edge_codec.runtime.options import USUAL_BASE_COST_PERCENT
 
 QUALITIES = (16, 32, 48)

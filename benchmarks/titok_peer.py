@@ -4,12 +4,14 @@
 
 EXAM is a cine that `edge-codec` reads. With `--scale` its frames are resized first, so that the
 longer side has 128 pixels, as the reach of issue and README names them. Bytes are those of whole
-files or streams, headers and packets too. x265 is coded at the
-two rate factors around our bytes, and its figures are interpolated between them, over the logarithm
-of the bytes. PSNR: peak is the maximum of the exam, over all voxels, and in the region of the heart
-(expert labels where a file beside the exam has them, else what moves); SSIM: mean of the frames;
-Dice: the segmentation network on decoded against the same network on original frames, mean of the
-three structures over whole slices and phases.
+files or streams, headers and packets too. x265 is coded at the two rate factors around our bytes,
+and its figures are interpolated between them, over the logarithm of the bytes. Where all its rate
+factors take more bytes than we do, or all fewer, nothing is extrapolated: the nearest one stands
+with its own bytes, `equal_bytes` of its record is false, and the print says so. PSNR: peak is the
+maximum of the exam, over all voxels, and in the region of the heart (expert labels where a file
+beside the exam has them, else what moves); SSIM: mean of the frames; Dice: the segmentation network
+on decoded against the same network on original frames, mean of the three structures over whole
+slices and phases.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,12 +63,19 @@ def main() -> None:
             if options.json is not None:
                 append_record(options.json, "titok_peer", {**case.describe(), **row}, machine)
     for codec, found in rows.items():
-        means = {
-            name: float(np.mean([row[name] for row in found]))
-            for name, value in found[0].items()
-            if isinstance(value, float)
-        }
-        print(codec, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+        print(summary(codec, found))
+
+
+def summary(codec: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line of means over exams, and in how many of them the bytes are not ours."""
+    means = ", ".join(
+        f"{name} {float(np.mean([row[name] for row in rows])):.3f}"
+        for name, value in rows[0].items()
+        if isinstance(value, float)
+    )
+    unequal = sum(not row.get("equal_bytes", True) for row in rows)
+    note = f" (not at our bytes in {unequal} of {len(rows)})" if unequal else ""
+    return f"{codec}{note} {means}"
 
 
 def read(path: Path, scale: bool) -> Case:
@@ -143,8 +152,11 @@ def at_bytes(
     ladder: Sequence[Trial],
     judge: Callable[[Coded], dict[str, float]],
     bytes_a_frame: float,
-) -> dict[str, float]:
-    """Return figures between those of the two settings whose sizes enclose another."""
+) -> dict[str, Any]:
+    """Return figures between those of the two settings whose sizes enclose another.
+
+    Where no two do, they are those of the nearest setting, and `equal_bytes` is false.
+    """
     found: dict[int, tuple[Coded, float]] = {}
 
     def size(place: int) -> float:
@@ -154,16 +166,18 @@ def at_bytes(
         return found[place][1]
 
     low, high = 0, len(ladder) - 1
-    if size(high) >= bytes_a_frame:
-        return judge(found[high][0])  # more bytes than ours at its least
+    if size(high) > bytes_a_frame:  # at its coarsest
+        return {**judge(found[high][0]), "equal_bytes": False}
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if size(middle) >= bytes_a_frame else (low, middle)
-    size(low)
+    if size(low) < bytes_a_frame:  # at its finest
+        return {**judge(found[low][0]), "equal_bytes": False}
     one, other = judge(found[low][0]), judge(found[high][0])
     span = math.log(one["bytes_a_frame"] / other["bytes_a_frame"])
     share = math.log(one["bytes_a_frame"] / bytes_a_frame) / span if span else 0.0
-    return {name: (1 - share) * one[name] + share * other[name] for name in one}
+    between = {name: (1 - share) * one[name] + share * other[name] for name in one}
+    return {**between, "equal_bytes": True}
 
 
 if __name__ == "__main__":

@@ -18,13 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_codec.cine import Cine
     from edge_codec.codec import Decoder, Encoder
-    from edge_codec.runtime.files import (
-        compress,
-        compress_file,
-        decompress,
-        decompress_file,
-        read_frame,
-    )
+    from edge_codec.runtime.arrays import compress, decompress, read_frame
+    from edge_codec.runtime.files import compress_file, decompress_file
     from edge_codec.spec import CineInfo, Effort, StreamSpec
 
 __version__ = "0.1.0"
@@ -37,11 +32,11 @@ _HOMES = {
     "Effort": "edge_codec.spec",
     "Encoder": "edge_codec.codec",
     "StreamSpec": "edge_codec.spec",
-    "compress": "edge_codec.runtime.files",
+    "compress": "edge_codec.runtime.arrays",
     "compress_file": "edge_codec.runtime.files",
-    "decompress": "edge_codec.runtime.files",
+    "decompress": "edge_codec.runtime.arrays",
     "decompress_file": "edge_codec.runtime.files",
-    "read_frame": "edge_codec.runtime.files",
+    "read_frame": "edge_codec.runtime.arrays",
 }
 
 __all__ = [

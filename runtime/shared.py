@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from edge_codec.engine import Mapper
+from edge_codec.errors import SpecError
+from edge_codec.runtime.pick import default_threads
 
 
 def share(threads: int) -> Mapper:
@@ -33,3 +35,11 @@ def share(threads: int) -> Mapper:
             wait(rest)  # no item may still be at work when an error goes up
 
     return shared
+
+
+def band_mapper(threads: int | None = None) -> Mapper:
+    """Return how to go over the bands of a frame: on several threads where there are any."""
+    count = default_threads() if threads is None else threads
+    if count < 1:
+        raise SpecError(f"threads is {count}; use 1 or more")
+    return share(count)

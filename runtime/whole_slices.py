@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_codec.base.titok.conditions import unpack_facts
 from edge_codec.base.titok.refining import FEWEST, MOST, CineRefinement
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime.float_network import load_network
+from edge_codec.runtime.frame_reader import DecodedFrame
 from edge_codec.runtime.options import DecompressOptions, TransferReport
 from edge_codec.spec import ModelId, StreamSpec
 
@@ -24,7 +24,7 @@ REFINER = "refiner.onnx"
 MOST_VOXELS = 1 << 27
 """Of an exam that is refined: all its frames are kept, as files go phase by phase."""
 
-Read = Callable[[int, int], tuple[NDArray[Any], bytes]]
+Read = Callable[[int, int], DecodedFrame]
 
 
 class WholeSlices:
@@ -36,44 +36,37 @@ class WholeSlices:
         Of the stream, its number of phases known. Refined slices are counted there, and the time
         that this takes is added to their frames.
     read : callable
-        (slice index, phase index) -> a frame and its source header, in rising order of phases.
+        (slice index, phase index) -> a frame, in rising order of phases.
     refinement : CineRefinement
-    lost : ndarray, optional
-        The very object that `read` gives in the place of a lost frame.
     """
 
-    def __init__(
-        self,
-        report: TransferReport,
-        read: Read,
-        refinement: CineRefinement,
-        lost: NDArray[Any] | None,
-    ) -> None:
-        self._report, self._read, self._refinement, self._lost = report, read, refinement, lost
-        self._waiting: dict[tuple[int, int], tuple[NDArray[Any], bytes]] = {}
+    def __init__(self, report: TransferReport, read: Read, refinement: CineRefinement) -> None:
+        self._report, self._read, self._refinement = report, read, refinement
+        self._waiting: dict[tuple[int, int], DecodedFrame] = {}
 
-    def take(self, slice_index: int, phase_index: int) -> tuple[NDArray[Any], bytes]:
-        """Return a frame and its source header, each once; phases in rising order only."""
+    def take(self, slice_index: int, phase_index: int) -> DecodedFrame:
+        """Return a frame, each once; phases in rising order only."""
         if phase_index == 0:
             self._read_slice(slice_index)
         return self._waiting.pop((slice_index, phase_index))
 
     def _read_slice(self, slice_index: int) -> None:
-        read = [self._read(slice_index, phase) for phase in range(self._report.spec.info.n_phases)]
-        frames = [frame for frame, _ in read]
-        if not any(frame is self._lost for frame in frames):
+        phases = range(self._report.spec.info.n_phases)
+        frames = [self._read(slice_index, phase) for phase in phases]
+        if not any(frame.lost for frame in frames):
             frames = self._refined(frames)
-        for phase, (frame, (_, metadata)) in enumerate(zip(frames, read, strict=True)):
-            self._waiting[slice_index, phase] = frame, metadata
+        self._waiting.update({(slice_index, phase): frames[phase] for phase in phases})
 
-    def _refined(self, frames: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    def _refined(self, frames: list[DecodedFrame]) -> list[DecodedFrame]:
         """Return better frames of the slice that was read last."""
         report, start = self._report, time.perf_counter()
-        better = list(self._refinement.refine(np.stack(frames), report.spec))
+        painted = np.stack([frame.samples for frame in frames])
+        better = self._refinement.refine(painted, [frame.key for frame in frames], report.spec)
         share = 1e3 * (time.perf_counter() - start) / len(frames)
         report.frame_ms[-len(frames) :] = [ms + share for ms in report.frame_ms[-len(frames) :]]
         report.refined_slices += 1
-        return better
+        pairs = zip(frames, better, strict=True)
+        return [replace(frame, samples=samples) for frame, samples in pairs]
 
 
 def load_refinement(spec: StreamSpec, options: DecompressOptions) -> CineRefinement | None:

@@ -19,8 +19,9 @@ from edge_codec.bitstream.packet import LayerId
 from edge_codec.cine import Cine
 from edge_codec.codec import Encoder
 from edge_codec.manifest import ZOO, load_manifest
-from edge_codec.runtime.files import CompressOptions, encode_stream
 from edge_codec.runtime.models import load_model
+from edge_codec.runtime.options import CompressOptions
+from edge_codec.runtime.stream_encoding import encode_stream
 from edge_codec.spec import ModelId, SourceHeader, SourceKind, StreamSpec
 
 TESTS = Path(__file__).parent

@@ -29,7 +29,7 @@ from edge_codec.errors import SourceError
 from edge_codec.io.atomic import atomic_file
 from edge_codec.retrieval.exam_tokens import TOKENS, ExamTokens, read_exam
 from edge_codec.retrieval.token_reader import PARTS_OF_HEART
-from edge_codec.runtime.files import compress
+from edge_codec.runtime.arrays import compress
 from edge_codec.runtime.segmenter import Segmenter, exam_window, window_codes
 from edge_codec.training.shards.patient import read_patient
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_codec.errors import FrameError, SourceError
-from edge_codec.runtime.files import band_mapper
+from edge_codec.runtime.shared import band_mapper
 from edge_codec.runtime.viewer.facts import facts_of
 from edge_codec.runtime.viewer.frame_store import FrameStore, Layer, Progress
 from edge_codec.runtime.viewer.original import Original

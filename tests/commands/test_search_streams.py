@@ -14,7 +14,7 @@ from edge_codec.exit_status import ExitStatus
 from edge_codec.io import open_source
 from edge_codec.retrieval import weights
 from edge_codec.retrieval.weights import make_search_model
-from edge_codec.runtime.files import compress
+from edge_codec.runtime.arrays import compress
 
 SLICE = Path(__file__).parents[2] / "examples" / "sunnybrook_scd0000301_slice.nii.gz"
 

@@ -14,9 +14,10 @@ from edge_codec.bitstream.container import StreamReader
 from edge_codec.bitstream.phases import PhaseOrder
 from edge_codec.errors import BitstreamError, FrameError, SpecError
 from edge_codec.io import open_sink, open_source
-from edge_codec.runtime import files
+from edge_codec.runtime import arrays, files, stream_decoding, stream_encoding
 from edge_codec.runtime.memory_sink import MemorySink
-from edge_codec.runtime.options import CompressOptions, DecompressOptions
+from edge_codec.runtime.options import CompressOptions, DecompressOptions, TransferReport
+from edge_codec.runtime.progress import silent
 from edge_codec.runtime.stream_spec import make_spec
 from edge_codec.spec import ModelId, SourceHeader, SourceKind
 
@@ -40,13 +41,14 @@ def models(monkeypatch):
         made.append(ToyModel())
         return made[-1]
 
-    monkeypatch.setattr(files, "load_model", load_model)
+    for module in (arrays, stream_decoding, stream_encoding):
+        monkeypatch.setattr(module, "load_model", load_model)
     return made
 
 
-def compress(cine: Cine, options: CompressOptions = ARCHIVE) -> tuple[bytes, files.TransferReport]:
+def compress(cine: Cine, options: CompressOptions = ARCHIVE) -> tuple[bytes, TransferReport]:
     file = io.BytesIO()
-    report = files.encode_stream(cine, file, options)
+    report = stream_encoding.encode_stream(cine, file, options)
     return file.getvalue(), report
 
 
@@ -64,7 +66,7 @@ def test_a_cine_comes_back_in_the_order_of_its_file(tmp_path):
             super().write(slice_index, phase_index, samples, metadata)
 
     sink = Sink()
-    files.decode_stream(io.BytesIO(data), lambda _: sink, DecompressOptions())
+    stream_decoding.decode_stream(io.BytesIO(data), lambda _: sink, DecompressOptions())
     np.testing.assert_array_equal(sink.cine(report.spec.info).voxels, VOXELS)
     assert found == list(headers)
     packets = list(StreamReader(io.BytesIO(data)).packets())
@@ -78,7 +80,7 @@ def test_a_cine_comes_back_in_the_order_of_its_file(tmp_path):
 def test_files_on_the_disk(tmp_path):
     source, target, back = (tmp_path / name for name in ("a.nii.gz", "a.ecd", "b.nii.gz"))
     cine = Cine.from_array(VOXELS)
-    with open_sink(source, make_spec(cine, CompressOptions(), files.silent)) as sink:
+    with open_sink(source, make_spec(cine, CompressOptions(), silent)) as sink:
         for frame in cine.frames():
             sink.write(frame.slice_index, frame.phase_index, frame.samples)
     files.compress_file(source, target, ARCHIVE)
@@ -92,7 +94,7 @@ def test_one_frame_is_decoded_with_what_leads_to_it(models):
     order = PhaseOrder(report.spec)
     for phase in range(PHASES):
         models.clear()
-        frame = files.read_frame(io.BytesIO(data), 1, phase)
+        frame = arrays.read_frame(io.BytesIO(data), 1, phase)
         np.testing.assert_array_equal(frame, VOXELS[1, phase])
         (coder,) = models[0].coders
         first, last = phase - phase % INTERVAL, order.turn_of(phase)
@@ -108,7 +110,9 @@ def test_what_damage_leaves_of_an_archive():
     at = data.index(lost.layers[1])  # its residual layer
     damaged[at + 50] ^= 8
     with pytest.raises(BitstreamError, match="--recover"):
-        files.decode_stream(io.BytesIO(damaged), lambda _: MemorySink(), DecompressOptions())
+        stream_decoding.decode_stream(
+            io.BytesIO(damaged), lambda _: MemorySink(), DecompressOptions()
+        )
     written = {}
 
     class Sink(MemorySink):
@@ -117,7 +121,7 @@ def test_what_damage_leaves_of_an_archive():
             super().write(slice_index, phase_index, samples, metadata)
 
     sink = Sink()
-    report = files.decode_stream(
+    report = stream_decoding.decode_stream(
         io.BytesIO(damaged), lambda _: sink, DecompressOptions(recover=True)
     )
     gone = {(1, order.phase_at(turn)) for turn in range(order.turn_of(2), INTERVAL)}
@@ -137,8 +141,8 @@ def test_what_damage_leaves_of_an_archive():
 def test_a_group_is_as_long_as_the_cycle_allows(phases, interval):
     cine = Cine.from_array(np.zeros((phases, 2, 2), np.int16))
     options = replace(ARCHIVE, key_interval=None)
-    assert make_spec(cine, options, files.silent).key_interval == interval
-    assert make_spec(cine, replace(options, archive=False), files.silent).key_interval == 32
+    assert make_spec(cine, options, silent).key_interval == interval
+    assert make_spec(cine, replace(options, archive=False), silent).key_interval == 32
 
 
 def test_groups_that_are_too_long_are_refused():

@@ -17,8 +17,8 @@ from edge_codec.cli import Console, main
 from edge_codec.errors import SpecError
 from edge_codec.exit_status import ExitStatus
 from edge_codec.runtime.base_rate import BaseRate
-from edge_codec.runtime.files import encode_stream
 from edge_codec.runtime.options import USUAL_BASE_COST_PERCENT, CompressOptions
+from edge_codec.runtime.stream_encoding import encode_stream
 from edge_codec.runtime.viewer.frame_store import FrameStore, Layer
 from edge_codec.runtime.viewer.packed_frame import unpack_frame
 from edge_codec.runtime.viewer.packet_index import PacketIndex

@@ -14,9 +14,9 @@ from edge_codec.bitstream.packet import LayerId
 from edge_codec.codec import BASE_CHECK
 from edge_codec.metrics.image import psnr
 from edge_codec.runtime.base_rate import USUAL, BaseRate
-from edge_codec.runtime.files import encode_stream
 from edge_codec.runtime.options import CompressOptions
 from edge_codec.runtime.phantom import heart
+from edge_codec.runtime.stream_encoding import encode_stream
 from edge_codec.runtime.viewer.frame_store import FrameStore, Layer
 from edge_codec.runtime.viewer.packed_frame import unpack_frame
 from edge_codec.runtime.viewer.packet_index import PacketIndex

@@ -15,7 +15,7 @@ from edge_codec.codec import Encoder
 from edge_codec.errors import FrameError, SpecError
 from edge_codec.io import SourceFrame
 from edge_codec.metrics.image import psnr
-from edge_codec.runtime import files
+from edge_codec.runtime import stream_encoding
 from edge_codec.runtime.coding_order import looking_ahead
 from edge_codec.runtime.options import CompressOptions
 from edge_codec.spec import CineInfo, ModelId, StreamSpec
@@ -110,9 +110,11 @@ def test_a_source_that_lacks_frames_is_not_read_to_its_end():
 @pytest.mark.parametrize("archive", ORDERS.values(), ids=ORDERS)
 def test_a_coder_is_told_of_what_follows_in_time(archive, monkeypatch):
     made = []
-    monkeypatch.setattr(files, "load_model", lambda *_, **__: made.append(ToyModel()) or made[-1])
+    monkeypatch.setattr(
+        stream_encoding, "load_model", lambda *_, **__: made.append(ToyModel()) or made[-1]
+    )
     options = CompressOptions(ModelId.DWT_CAL, None, 7, archive=archive, look_ahead=4)
-    files.encode_stream(CINE, io.BytesIO(), options)
+    stream_encoding.encode_stream(CINE, io.BytesIO(), options)
     order = PhaseOrder(spec_of(7, archive))
     for index, coder in enumerate(made[0].coders):
         assert [key for _, key in coder.seen].count(True) == 2
@@ -128,7 +130,7 @@ def test_a_coder_is_told_of_what_follows_in_time(archive, monkeypatch):
         assert [phase for phase, _ in coder.seen] == [order.phase_at(t) for t in range(PHASES)]
     del made[:]
     options = CompressOptions(ModelId.DWT_CAL, None, 7, archive=archive, look_ahead=0)
-    files.encode_stream(CINE, io.BytesIO(), options)
+    stream_encoding.encode_stream(CINE, io.BytesIO(), options)
     assert not any(ahead for coder in made[0].coders for ahead in coder.ahead)
 
 

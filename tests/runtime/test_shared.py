@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from edge_codec.runtime.shared import share
+from edge_codec.errors import SpecError
+from edge_codec.runtime.shared import band_mapper, share
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -30,3 +31,9 @@ def test_an_error_goes_up_after_all_items_are_done():
     with pytest.raises(ValueError, match="first"):
         share(2)(work, range(2))
     assert done.is_set()
+
+
+def test_bands_need_a_thread():
+    assert band_mapper(1) is map
+    with pytest.raises(SpecError, match="threads is 0"):
+        band_mapper(0)

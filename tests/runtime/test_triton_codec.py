@@ -16,10 +16,11 @@ from edge_codec.errors import EngineError
 from edge_codec.export import engine_builder, gpu_engine, gpu_frame
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime import gpu_pick
+from edge_codec.runtime.arrays import decompress
 from edge_codec.runtime.engine_cache import EngineCache
-from edge_codec.runtime.files import decompress, encode_stream
 from edge_codec.runtime.models import load_model
 from edge_codec.runtime.options import CompressOptions
+from edge_codec.runtime.stream_encoding import encode_stream
 from edge_codec.spec import ModelId
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import io
+import itertools
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edge_codec.base.titok.conditions import ClinicalFacts
+from edge_codec.bitstream.container import StreamReader, StreamWriter
 from edge_codec.cine import Cine
+from edge_codec.codec import Encoder
 from edge_codec.errors import EngineError
 from edge_codec.io import open_source
 from edge_codec.runtime import whole_slices
-from edge_codec.runtime.files import decode_stream, decompress_file, encode_stream
+from edge_codec.runtime.files import decompress_file
 from edge_codec.runtime.memory_sink import MemorySink
+from edge_codec.runtime.models import load_model
 from edge_codec.runtime.options import CompressOptions, DecompressOptions, TransferReport
+from edge_codec.runtime.stream_decoding import decode_stream
+from edge_codec.runtime.stream_encoding import encode_stream
 from edge_codec.spec import ModelId
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "sunnybrook_scd0000301_slice.nii.gz"
@@ -90,6 +97,31 @@ def test_the_time_of_refining_is_that_of_the_frames(stream, monkeypatch):
     found = decoded(stream)[1].frame_ms
     assert len(found) == SLICES * PHASES
     assert min(found) > 500 / PHASES
+
+
+def test_ages_are_counted_from_key_frames_between_the_intervals(cine, stream, monkeypatch):
+    spec, file = StreamReader(io.BytesIO(stream)).spec, io.BytesIO()
+    model = load_model(ModelId.TITOK, backend="onnxruntime", threads=1)
+    encoder, writer = Encoder(spec, model), StreamWriter(file, spec)
+    for phase, index in itertools.product(range(PHASES), range(SLICES)):
+        frame = cine.voxels[index, phase]
+        writer.write(encoder.push(frame, index, key=index == 1 and phase in (3, 4)))
+    writer.close()
+    told = []
+    load_network = whole_slices.load_network
+
+    def load(*arguments):
+        network = load_network(*arguments)
+
+        def run(inputs):
+            told.append(inputs["age"].tolist())
+            return network.run(inputs)
+
+        return SimpleNamespace(name="told", run=run)
+
+    monkeypatch.setattr(whole_slices, "load_network", load)
+    assert decoded(file.getvalue())[1].refined_slices == SLICES
+    assert told == [list(range(PHASES)), [0, 1, 2, 0, *range(PHASES - 4)]]
 
 
 def test_what_is_no_whole_cycle_stays_as_it_was_painted(cine, monkeypatch):

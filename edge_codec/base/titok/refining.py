@@ -6,6 +6,7 @@ has them as they were painted. Nothing depends on the refined ones.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,15 +44,17 @@ class CineRefinement:
 
     network: NamedEngine
 
-    def refine(self, frames: NDArray[Any], spec: StreamSpec) -> NDArray[Any]:
+    def refine(self, frames: NDArray[Any], keys: Sequence[bool], spec: StreamSpec) -> NDArray[Any]:
         """Return better frames of a slice.
 
         Parameters
         ----------
         frames : ndarray, shape (phases, rows, columns), integer
             Stored values as decoded; `FEWEST` to `MOST` phases, a whole heart cycle.
+        keys : sequence of bool, one for each phase
+            Which of them are key frames; the first one is.
         spec : StreamSpec
-            Gives window and key interval.
+            Gives bounds and window.
 
         Returns
         -------
@@ -61,11 +64,10 @@ class CineRefinement:
         canvas = canvas_of(*frames.shape[1:])
         fitted = np.stack([canvas.fit(_shown(frame, spec)) for frame in frames])[:, None]
         fitted = np.clip(fitted, *SHOWN)
-        ages = np.arange(len(frames)) % spec.key_interval
         inputs = {
             "frames": fitted,
             "inside": canvas.inside.reshape(1, 1, SIDE, SIDE),
-            "age": np.minimum(ages, AGES - 1),
+            "age": np.minimum(ages_of(keys), AGES - 1),
             "near": places_near(len(frames)),
         }
         changes = self.network.run(inputs)[:, 0] - fitted[:, 0]
@@ -93,6 +95,12 @@ def _least(spec: StreamSpec, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def _unsigned(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(f"u{dtype.itemsize}")
+
+
+def ages_of(keys: Sequence[bool]) -> NDArray[np.int64]:
+    """Return how many frames after the latest key frame each one stands, (phases,)."""
+    every = np.arange(len(keys))
+    return every - np.maximum.accumulate(np.where(keys, every, 0))
 
 
 def places_near(phases: int) -> NDArray[np.int64]:

@@ -22,11 +22,11 @@ from edge_codec.bench.latency.watch import Progress, Task, Watch
 from edge_codec.cine import Cine
 from edge_codec.codec import Decoder
 from edge_codec.io import open_source
-from edge_codec.runtime.files import band_mapper
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.live_stream import LiveStream
 from edge_codec.runtime.models import load_model, warm_up
 from edge_codec.runtime.pipeline import Pipeline
+from edge_codec.runtime.shared import band_mapper
 from edge_codec.runtime.telemetry.energy import EnergyMeter
 from edge_codec.runtime.telemetry.sensors import Sensors
 from edge_codec.spec import CineInfo, SourceHeader, StreamSpec

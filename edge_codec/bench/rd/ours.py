@@ -14,11 +14,12 @@ from edge_codec.bench.rd.case import Case
 from edge_codec.bench.rd.trial import Codec, Coded, Tier, Trial
 from edge_codec.io.samples import to_integers
 from edge_codec.runtime.base_rate import MAX_QUALITY, BaseRate
-from edge_codec.runtime.files import decode_stream, encode_stream
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.options import CompressOptions, DecompressOptions
 from edge_codec.runtime.progress import silent
 from edge_codec.runtime.region_of_interest import HEART, find_region
+from edge_codec.runtime.stream_decoding import decode_stream
+from edge_codec.runtime.stream_encoding import encode_stream
 from edge_codec.spec import Effort, ModelId
 
 MAX_ERRORS = (1, 2, 4, 8, 16, 32)

@@ -22,11 +22,12 @@ from edge_codec.errors import BitstreamError, EngineError, SpecError
 from edge_codec.manifest import ZOO, load_manifest
 from edge_codec.metrics.image import psnr
 from edge_codec.retrieval.exam_tokens import read_exam
-from edge_codec.runtime.files import decode_stream, read_frame
+from edge_codec.runtime.arrays import read_frame
 from edge_codec.runtime.live_options import LiveOptions
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.options import CompressOptions, DecompressOptions, parse_model
 from edge_codec.runtime.phantom import heart
+from edge_codec.runtime.stream_decoding import decode_stream
 from edge_codec.spec import ModelId, TokensPer
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "1" / "titok_groups"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge_codec.base.titok.conditions import ClinicalFacts
-from edge_codec.base.titok.refining import AGES, CineRefinement, places_near
+from edge_codec.base.titok.refining import AGES, CineRefinement, ages_of, places_near
 from edge_codec.spec import CineInfo, ModelId, StreamSpec
 
 
@@ -26,6 +26,11 @@ class Recorder:
         return inputs["frames"] + np.float32(self.change)
 
 
+def keys_of(phases: int, *later: int) -> list[bool]:
+    """Return which phases are key frames: the first one and the later ones."""
+    return [phase in (0, *later) for phase in range(phases)]
+
+
 def spec_of(shape: tuple[int, int], **fields: int) -> StreamSpec:
     info = CineInfo(1, 40, *shape, np.dtype(np.int16))
     return StreamSpec(
@@ -37,7 +42,7 @@ def spec_of(shape: tuple[int, int], **fields: int) -> StreamSpec:
 @pytest.mark.parametrize("shape", [(300, 200), (40, 31), (128, 128)])
 def test_a_network_that_changes_nothing_changes_no_voxel(shape):
     frames = np.random.default_rng(0).integers(-50, 901, (9, *shape)).astype(np.int16)
-    refined = CineRefinement(Recorder(0.0)).refine(frames, spec_of(shape))
+    refined = CineRefinement(Recorder(0.0)).refine(frames, keys_of(9), spec_of(shape))
     assert refined.dtype == frames.dtype
     assert np.array_equal(refined, frames)
 
@@ -45,7 +50,7 @@ def test_a_network_that_changes_nothing_changes_no_voxel(shape):
 def test_changes_are_in_units_of_the_window_and_stay_in_range():
     frames = np.full((8, 60, 60), 100, np.int16)
     frames[0] = 890
-    refined = CineRefinement(Recorder(0.25)).refine(frames, spec_of((60, 60)))
+    refined = CineRefinement(Recorder(0.25)).refine(frames, keys_of(8), spec_of((60, 60)))
     assert (refined[1:] == 100 + 192).all()
     assert (refined[0] == 900).all()
 
@@ -60,17 +65,17 @@ def test_integers_of_64_bits_lose_nothing():
         )  # fmt: skip
         steps = np.random.default_rng(0).integers(0, 951, (8, 30, 20))
         frames = np.array(low, dtype) + steps.astype(dtype)
-        refined = CineRefinement(Recorder(0.0)).refine(frames, spec)
+        refined = CineRefinement(Recorder(0.0)).refine(frames, keys_of(len(frames)), spec)
         assert refined.dtype == dtype
         assert np.array_equal(refined, frames)
-        darker = CineRefinement(Recorder(-9.0)).refine(frames, spec)
+        darker = CineRefinement(Recorder(-9.0)).refine(frames, keys_of(len(frames)), spec)
         assert (darker == low).all()
 
 
 def test_a_hostile_window_gives_the_network_no_huge_numbers():
     spec = replace(spec_of((30, 20)), window_low=-50 - (1 << 47), window_high=-49 - (1 << 47))
-    network = Recorder(0.5)
-    refined = CineRefinement(network).refine(np.full((8, 30, 20), 7, np.int16), spec)
+    network, frames = Recorder(0.5), np.full((8, 30, 20), 7, np.int16)
+    refined = CineRefinement(network).refine(frames, keys_of(8), spec)
     assert np.abs(network.inputs["frames"]).max() <= 3
     assert spec.low <= refined.min() <= refined.max() <= spec.high
 
@@ -79,7 +84,7 @@ def test_large_frames_are_worked_on_one_by_one():
     frames = np.full((16, 512, 512), 300, np.int16)
     refinement, spec = CineRefinement(Recorder(0.0)), spec_of((512, 512))
     tracemalloc.start()
-    refinement.refine(frames, spec)
+    refinement.refine(frames, keys_of(len(frames)), spec)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5 * frames.nbytes
@@ -88,13 +93,19 @@ def test_large_frames_are_worked_on_one_by_one():
 def test_the_network_is_told_ages_and_neighbors():
     network = Recorder(0.0)
     frames = np.zeros((40, 30, 30), np.int16)
-    CineRefinement(network).refine(frames, spec_of((30, 30), key_interval=16))
+    CineRefinement(network).refine(frames, keys_of(40, 16, 32), spec_of((30, 30)))
     assert network.inputs["age"].tolist() == [phase % 16 for phase in range(40)]
     assert network.inputs["frames"].shape == (40, 1, 128, 128)
     assert network.inputs["frames"].dtype == np.float32
     assert network.inputs["inside"].sum() == 60 * 60  # enlarged twice
-    CineRefinement(network).refine(frames, spec_of((30, 30), key_interval=64))
+    CineRefinement(network).refine(frames, keys_of(40), spec_of((30, 30)))
     assert network.inputs["age"].max() == AGES - 1
+
+
+def test_ages_are_those_of_the_key_frames_that_are_there():
+    ages = ages_of(keys_of(9, 3, 4))
+    assert ages.dtype == np.int64
+    assert ages.tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 4]
 
 
 def test_near_phases_go_around_the_cycle():

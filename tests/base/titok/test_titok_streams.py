@@ -20,12 +20,13 @@ from edge_codec.bitstream.packet import LayerId
 from edge_codec.cine import Cine
 from edge_codec.errors import BitstreamError, EngineError, SpecError
 from edge_codec.manifest import ZOO, load_manifest
-from edge_codec.runtime.files import decode_stream, encode_stream
 from edge_codec.runtime.float_network import FLOAT_BACKENDS
 from edge_codec.runtime.memory_sink import MemorySink
 from edge_codec.runtime.models import load_model
 from edge_codec.runtime.options import CompressOptions, DecompressOptions
 from edge_codec.runtime.phantom import heart
+from edge_codec.runtime.stream_decoding import decode_stream
+from edge_codec.runtime.stream_encoding import encode_stream
 from edge_codec.spec import ModelId
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "1" / "titok"
