@@ -28,8 +28,9 @@ from edge_codec.training.checkpoints import write_state
 
 Constants = dict[str, NDArray[np.float32]]
 
-COUNT = 100.0
-"""Latents that each code stands for, as the codebook's moving averages count them."""
+COUNT = 0.2
+"""Latents that each code stands for, as the codebook's moving averages count them: twice what a
+step of the shipped configurations counts, so that codes follow the latents within a thousand."""
 
 
 def read_weights(zoo: Path) -> TiTok:
