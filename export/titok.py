@@ -37,7 +37,13 @@ from edge_codec.runtime.float_network import load_network
 from edge_codec.runtime.progress import silent
 from edge_codec.spec import ModelId, StreamSpec
 from edge_codec.training.titok.checkpoint import load_titok
-from edge_codec.training.titok_tables import TokenDump, fit_tables, pack_tables, read_dump
+from edge_codec.training.titok_tables import (
+    LEARNING_THRIFT,
+    TokenDump,
+    fit_tables,
+    pack_tables,
+    read_dump,
+)
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +156,8 @@ def codec_model(
     )
     if tables is None:
         return TitokModel(decoder, codebook, form.TokenPrior(uniform_tables()), encoder, thrift=0)
-    return TitokModel(decoder, codebook, form.TokenPrior(tables), encoder)
+    prior = form.TokenPrior(tables)
+    return TitokModel(decoder, codebook, prior, encoder, thrift=LEARNING_THRIFT)
 
 
 def learn_tables(

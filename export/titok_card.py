@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_codec.base.titok.model import THRIFT
 from edge_codec.export.titok_agreement import Agreement
 from edge_codec.nn.titok import TiTokConfig
 from edge_codec.spec import WINDOW_ONE, ModelId
+from edge_codec.training.titok_tables import LEARNING_THRIFT
 
 LICENSE = "CC-BY-NC-SA-4.0"
 DECODING = ("token_model.npz", "codebook.npy", "decoder.onnx")
@@ -69,7 +71,8 @@ Cite Bernard et al., IEEE TMI 2018 (ACDC) and Radau et al., MIDAS Journal 2009 (
 {note}
 
 ## Measured by the export
-- Tables of the tokens, on training exams held out from them: {bytes:.1f} bytes a frame of 48.
+- Tables of the tokens, on training exams held out from them: {bytes:.1f} bytes a frame of 48, at a
+  thrift of {learning} in choosing tokens, as in learning them; the codec chooses with {thrift}.
 - Codes used in the training exams: {usage:.1%} of 4,096.
 - Largest differences over {frames} frames of a phantom, in window codes ({one} are the window),
   each backend going on with its own frames: {float32:.3g} between the network as trained and as
@@ -171,6 +174,8 @@ def model_card(fields: dict[str, Any]) -> str:
         **{k: measured[k] for k in ("frames", "float32", "backends", "latents", "other_tokens")},
         sizes=sizes.replace("_", " "),
         bytes=measured["held_out_payload_bytes"],
+        learning=LEARNING_THRIFT,
+        thrift=THRIFT,
         usage=measured["codes_used"],
         one=fields["window"]["one"],
         canvas=fields["config"]["canvas"],

@@ -43,6 +43,10 @@ LOGIT_VECTOR_ONE = form.LOGIT_ONE << form.SCORE_SHIFT
 EMBED_MOST = 127
 HOLD_OUT = 10
 
+LEARNING_THRIFT = 0.015
+"""`TitokModel.thrift` for the tokens that tables are learned from: more than the codec's own, as
+tables of likelier tokens make them cheaper by more than the others become dearer."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenDump:
