@@ -23,11 +23,9 @@ import numpy as np
 
 from benchmarks.record import append_record, describe_machine, percentiles
 from edge_codec.base.titok.canvas import canvas_of
-from edge_codec.base.titok.coder import best
 from edge_codec.base.titok.conditions import ClinicalFacts
 from edge_codec.base.titok.model import TitokModel
 from edge_codec.base.titok.token_coder import TokenCoder
-from edge_codec.base.titok.token_prior import LOGIT_ONE
 from edge_codec.manifest import load_manifest
 from edge_codec.runtime.float_network import FLOAT_BACKENDS
 from edge_codec.runtime.models import load_model
@@ -97,12 +95,11 @@ def parts(
 
     def encode() -> bytes:
         latents = encoder.run({**told, "frame": fit()})
-        key, scores = next(turns) == 0, nearness.of(latents[0])
-        scores += np.float32(model.thrift / LOGIT_ONE) * tokens.logits(best(scores), key)
-        return tokens.encode(best(scores), key)
+        key = next(turns) == 0
+        return tokens.encode(tokens.choose(latents[0], nearness, model.thrift, key), key)
 
     first = {**told, "frame": fit()}
-    chosen = best(nearness.of(encoder.run(first)[0]))
+    chosen = tokens.choose(encoder.run(first)[0], nearness, 0.0, key=True)
     known = {name: told[name] for name in told if name not in ("heart", "anatomy")}
     painted = {**known, "codes": model.codebook[chosen][None]}
     yield "encoder", lambda: encoder.run(first)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_codec.base.titok import token_prior as form
-from edge_codec.base.titok.coder import best
+from edge_codec.base.titok.token_coder import best
 from edge_codec.engine import NamedEngine
 from edge_codec.export.titok_graph import inputs
 from edge_codec.nn.titok import Conditions, TiTok, nothing_before

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_codec.base.titok.canvas import SIDE, canvas_of
 from edge_codec.base.titok.conditions import unpack_facts
 from edge_codec.base.titok.token_coder import TokenCoder, Tokens
-from edge_codec.base.titok.token_prior import CODE_DIM, LOGIT_ONE, TOKENS
+from edge_codec.base.titok.token_prior import CODE_DIM, TOKENS
 from edge_codec.engine import Mapper
 from edge_codec.errors import EngineError, FrameError
 from edge_codec.spec import WINDOW_ONE, StreamSpec
@@ -164,12 +164,7 @@ class TitokCoder:
                 "anatomy": guidance.anatomy[None],
             }
         )
-        scores = model.nearness.of(latents[0])
-        tokens = best(scores)
-        if model.thrift:
-            scores += np.float32(model.thrift / LOGIT_ONE) * self._coder.logits(tokens, key)
-            tokens = best(scores)
-        return tokens
+        return self._coder.choose(latents[0], model.nearness, model.thrift, key)
 
     def _paint(self, tokens: Tokens, phase: int) -> NDArray[np.uint32]:
         """Return the frame of tokens, and remember both."""
@@ -192,9 +187,3 @@ def samples_of(frame: Floats, spec: StreamSpec) -> NDArray[np.uint32]:
     offset, width = spec.window_low - spec.low, spec.window_high - spec.window_low
     values = np.floor(offset + frame.astype(np.float64) * width + 0.5)
     return np.clip(values, 0, spec.high - spec.low).astype(np.uint32)
-
-
-def best(scores: Floats) -> Tokens:
-    """Return the tokens of the largest scores, (n, 4096) to (n,)."""
-    tokens: Tokens = np.argmax(scores, axis=1).astype(np.uint16)
-    return tokens

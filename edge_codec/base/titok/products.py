@@ -29,7 +29,16 @@ class Parts:
         parts = matrix.reshape(k, n // width, width).transpose(1, 0, 2)
         self._parts = np.ascontiguousarray(parts)
 
-    def of(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Return the product of up to 32 rows, (m, k), with the matrix, (m, n)."""
-        products: NDArray[Any] = np.matmul(rows, self._parts)
-        return products.transpose(1, 0, 2).reshape(len(rows), -1)
+    def of(self, rows: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the product of up to 32 rows, (m, k), with the matrix, (m, n).
+
+        With `out`, (m, n), it is written there, and cast to its type: parts are small enough to
+        come from memory that is warm, where a whole product would be paged in every time.
+        """
+        if out is None:
+            products: NDArray[Any] = np.matmul(rows, self._parts)
+            return products.transpose(1, 0, 2).reshape(len(rows), -1)
+        width = self._parts.shape[2]
+        for number, part in enumerate(self._parts):
+            out[:, number * width : (number + 1) * width] = rows @ part
+        return out

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_codec.base.titok.products import Parts
 from edge_codec.base.titok.range_coder import PartReader, write_parts
 from edge_codec.base.titok.token_prior import (
     AROUND,
     CODE_DIM,
     CODES,
     GROUP,
+    LOGIT_ONE,
     TOKENS,
     TokenPrior,
     frequencies,
@@ -24,6 +27,21 @@ from edge_codec.errors import BitstreamError, FrameError
 
 _PLACES = neighbor_places()
 _NONE = np.full(TOKENS, CODES, np.intp)  # the row of zeros behind the codes
+
+
+class _Room(threading.local):
+    """Memory of a thread for what is made of all codes at all places, 512 KiB each.
+
+    The allocator gives arrays of this size back when they are done with, and the system clears
+    every page of the next one: that took longer than the arithmetic.
+    """
+
+    def __init__(self) -> None:
+        self.scores, self.prices = np.empty((2, TOKENS, CODES), np.float32)
+        self.logits, self.weights = np.empty((2, TOKENS, CODES), np.int32)
+
+
+_ROOM = _Room()
 
 Tokens = NDArray[np.uint16]
 
@@ -62,25 +80,50 @@ class TokenCoder:
             )
         if not key and not self._before:
             raise FrameError("a predicted frame came before any key frame; begin with a key frame")
-        shares = weights(self.logits(tokens, key))
+        shares = weights(self._logits(tokens, key), out=_ROOM.weights)
         payload = write_parts(_parts(tokens, shares))
         before, age = ([], 0) if key else (self._before, self._age)
         self._keep(tokens, before, age)
         return payload
 
-    def logits(self, tokens: Tokens, key: bool) -> NDArray[np.int32]:
-        """Return what is expected at each place, shape (32, 4096), in 1/256 bit.
+    def choose(
+        self, latents: NDArray[np.float32], nearness: Parts, thrift: float, key: bool
+    ) -> Tokens:
+        """Return a code for each latent that is near to it, and cheap.
 
         Parameters
         ----------
-        tokens, key
-            As `encode` takes them; a token is expected from those before it.
+        latents : ndarray, shape (32, 12), float32, of length 1
+        nearness : Parts
+            The codebook, (12, 4096).
+        thrift : float
+            What a bit may cost in the cosine of code and latent. The bits are those that each code
+            would take among the nearest ones.
+        key : bool
+            As `encode` takes it.
+
+        Returns
+        -------
+        ndarray, shape (32,), uint16
+        """
+        scores = nearness.of(latents, out=_ROOM.scores)
+        tokens = best(scores)
+        if thrift:
+            logits = self._logits(tokens, key)
+            scores += np.multiply(logits, np.float32(thrift / LOGIT_ONE), out=_ROOM.prices)
+            tokens = best(scores)
+        return tokens
+
+    def _logits(self, tokens: Tokens, key: bool) -> NDArray[np.int32]:
+        """Return what the tokens before each place let expect there, (32, 4096), in 1/256 bit.
+
+        They stay until the thread asks for others.
         """
         before, age = ([], 0) if key else (self._before, self._age)
         codes = self._codes(before)
         codes[:TOKENS] = self._prior.codes[tokens]
         around = codes[_PLACES].reshape(TOKENS, AROUND * CODE_DIM)
-        return self._prior.logits(around, stage_of(age), slice(None))
+        return self._prior.logits(around, stage_of(age), slice(None), out=_ROOM.logits)
 
     def decode(self, payload: bytes, key: bool) -> Tokens:
         """Return the tokens of a frame, shape (32,), uint16.
@@ -116,6 +159,12 @@ class TokenCoder:
     def _keep(self, tokens: Tokens, before: list[Tokens], age: int) -> None:
         self._before = [tokens, *before[:1]]
         self._age = age + 1
+
+
+def best(scores: NDArray[np.float32]) -> Tokens:
+    """Return the codes of the largest scores, (n, 4096) to (n,)."""
+    tokens: Tokens = np.argmax(scores, axis=1).astype(np.uint16)
+    return tokens
 
 
 def _parts(tokens: Tokens, shares: NDArray[np.int32]) -> list[tuple[int, int]]:

@@ -118,7 +118,11 @@ class TokenPrior:
         self._bias = tables.bias.astype(np.int32)
 
     def logits(
-        self, around: NDArray[np.int8], stage: int, places: slice | int
+        self,
+        around: NDArray[np.int8],
+        stage: int,
+        places: slice | int,
+        out: NDArray[np.int32] | None = None,
     ) -> NDArray[np.int32]:
         """Return logits, shape (n, 4096), in 1/256 bit.
 
@@ -130,6 +134,8 @@ class TokenPrior:
             See `stage_of`.
         places : slice or int
             Which of the 32 tokens.
+        out : ndarray, shape (n, 4096), int32, optional
+            Where to write them.
         """
         inputs = around.astype(np.float64)
         bias = self._enter_bias[stage, places]
@@ -137,10 +143,13 @@ class TokenPrior:
         hidden = _rectify(self._middle.of(hidden) + self._middle_bias, MIDDLE_SHIFT)
         joined = np.concatenate([hidden, inputs], axis=1)
         vector = np.floor((self._leave.of(joined) + self._leave_bias) / (1 << LEAVE_SHIFT))
-        return self._scores(np.clip(vector, -VECTOR_MOST, VECTOR_MOST))
+        return self._scores(np.clip(vector, -VECTOR_MOST, VECTOR_MOST), out)
 
-    def _scores(self, vectors: NDArray[np.float64]) -> NDArray[np.int32]:
-        scores: NDArray[np.int32] = self._embed.of(vectors.astype(np.float32)).astype(np.int32)
+    def _scores(
+        self, vectors: NDArray[np.float64], out: NDArray[np.int32] | None
+    ) -> NDArray[np.int32]:
+        products = self._embed.of(vectors.astype(np.float32), out)
+        scores: NDArray[np.int32] = products.astype(np.int32, copy=False)
         scores >>= SCORE_SHIFT
         scores += self._bias
         return scores
@@ -183,10 +192,14 @@ def powers() -> NDArray[np.int32]:
 _POWERS = powers()
 
 
-def weights(logits: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Turn logits (n, 4096) into weights of groups of tokens, shape (n, 64, 64), up to 2**24."""
-    below = logits.max(axis=1, keepdims=True) - logits
-    found: NDArray[np.int32] = _POWERS.take(below, mode="clip")
+def weights(logits: NDArray[np.int32], out: NDArray[np.int32] | None = None) -> NDArray[np.int32]:
+    """Turn logits (n, 4096) into weights of groups of tokens, shape (n, 64, 64), up to 2**24.
+
+    With `out`, (n, 4096) int32, they are written there, and the logits are lost.
+    """
+    most = logits.max(axis=1, keepdims=True)
+    below = np.subtract(most, logits, out=None if out is None else logits)
+    found: NDArray[np.int32] = _POWERS.take(below, mode="clip", out=out)
     return found.reshape(len(logits), -1, GROUP)
 
 
