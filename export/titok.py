@@ -166,7 +166,7 @@ def learn_tables(
     """Return tables, the tokens they were learned from, and bytes of a held-out payload.
 
     In the first round the encoder takes the nearest codes. From then on it prefers tokens that the
-    tables of the round before expect, as the codec will, and these become likelier still.
+    tables of the round before expect, more than the codec will; these become likelier still.
     """
     if options.tokens:
         dump = read_dump(options.tokens)

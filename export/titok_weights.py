@@ -30,7 +30,7 @@ Constants = dict[str, NDArray[np.float32]]
 
 COUNT = 0.2
 """Latents that each code stands for, as the codebook's moving averages count them: twice what a
-step of the shipped configurations counts, so that codes follow the latents within a thousand."""
+step of the shipped configurations counts, so that codes follow within a thousand steps."""
 
 
 def read_weights(zoo: Path) -> TiTok:

@@ -44,8 +44,8 @@ EMBED_MOST = 127
 HOLD_OUT = 10
 
 LEARNING_THRIFT = 0.015
-"""`TitokModel.thrift` for the tokens that tables are learned from: more than the codec's own, as
-tables of likelier tokens make them cheaper by more than the others become dearer."""
+"""`TitokModel.thrift` for the tokens that tables are learned from, more than the codec's own: such
+tables save more on likely tokens than they lose on the others."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

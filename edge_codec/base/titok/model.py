@@ -15,7 +15,7 @@ from edge_codec.engine import Mapper, NamedEngine
 from edge_codec.spec import StreamSpec
 
 THRIFT = 0.007
-"""Where more bytes began to buy less, on training exams (decision 0018)."""
+"""Where more bytes began to buy less, on held-out training exams (decision 0018)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ _NONE = np.full(TOKENS, CODES, np.intp)  # the row of zeros behind the codes
 
 
 class _Room(threading.local):
-    """Memory of a thread for what is made of all codes at all places, 512 KiB each.
+    """Memory of a thread for what is made of all codes at all places: 2 MiB, until it ends.
 
     The allocator gives arrays of this size back when they are done with, and the system clears
     every page of the next one: that took longer than the arithmetic.
@@ -100,7 +100,7 @@ class TokenCoder:
             What a bit may cost in the cosine of code and latent. The bits are those that each code
             would take among the nearest ones.
         key : bool
-            As `encode` takes it.
+            Whether nothing is expected from the frames before.
 
         Returns
         -------

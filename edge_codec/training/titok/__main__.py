@@ -64,8 +64,6 @@ def main(argv: list[str] | None = None) -> None:
     trainer = Trainer(config, options.out, library, model, judge, device)
     if options.resume and (options.out / "checkpoint.pt").exists():
         trainer.resume()
-    elif options.resume and start is not None and start.progress is not None:
-        trainer.go_on(start.progress)
     train(trainer, held_out)
 
 

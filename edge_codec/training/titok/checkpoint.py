@@ -1,4 +1,4 @@
-"""Files that a training starts from: weights of a stage, public weights, or a trainer before."""
+"""Files that a training starts from: weights of a stage, or public weights."""
 
 from __future__ import annotations
 
@@ -13,26 +13,7 @@ from edge_codec.nn.titok import TiTok, TiTokConfig
 from edge_codec.nn.titok_public import PUBLIC_SUFFIX, load_public
 from edge_codec.training.checkpoints import STATE_ERRORS, read_state, write_state
 
-__all__ = ["Progress", "Start", "load_titok", "read_start", "read_state", "write_state"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """State of a training besides its averaged weights, as an earlier trainer saved it.
-
-    Attributes
-    ----------
-    model : dict of str to Tensor
-        Weights that are trained.
-    optimizer : dict
-    step : int
-    elapsed_s : float
-    """
-
-    model: dict[str, Tensor]
-    optimizer: dict[str, Any]
-    step: int
-    elapsed_s: float
+__all__ = ["Start", "load_titok", "read_start", "read_state", "write_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +23,11 @@ class Start:
     Attributes
     ----------
     model : TiTok
-        With averaged weights where the file tells them apart.
-    progress : Progress or None
     note : str
         What was done, for the log on the screen.
     """
 
     model: TiTok
-    progress: Progress | None
     note: str
 
 
@@ -59,9 +37,7 @@ def read_start(path: Path, network: TiTokConfig) -> Start:
     Parameters
     ----------
     path : Path
-        `averaged.pt` of a stage; `checkpoint.pt` of the first trainer, whose fields are m, e, o,
-        step, used, cfg (weights, averaged weights, optimizer, steps, seconds, sizes); or a public
-        checkpoint that ends in `.safetensors`.
+        `averaged.pt` of a stage, or a public checkpoint that ends in `.safetensors`.
     network : TiTokConfig
         To build for a public checkpoint, which does not say our sizes.
 
@@ -72,20 +48,15 @@ def read_start(path: Path, network: TiTokConfig) -> Start:
     """
     if path.suffix == PUBLIC_SUFFIX:
         model = TiTok(network)
-        return Start(model, None, load_public(model, path).summary())
+        return Start(model, load_public(model, path).summary())
     content = read_state(path)
     try:
-        if "m" in content:
-            model = _model(content["cfg"], content["e"])
-            seconds = float(content["used"])
-            progress = Progress(content["m"], content["o"], int(content["step"]), seconds)
-            return Start(model, progress, f"{path} at step {progress.step} of the first trainer")
         model = _model(content["config"], content["state"])
     except STATE_ERRORS as error:
         raise SourceError(
             f"{path} is nothing to start from ({error}); expected averaged.pt of a stage"
         ) from error
-    return Start(model, None, f"{path} at step {content.get('step', 0)}")
+    return Start(model, f"{path} at step {content.get('step', 0)}")
 
 
 def load_titok(path: Path) -> TiTok:

@@ -309,7 +309,6 @@ def _check(config: TitokTraining) -> None:
     for name, value in weights.items():
         if not (math.isfinite(value) and value >= 0):
             raise SpecError(f"{name} is {value}; use 0 or more")
-    _check_rates(config)
     quantizer, network = config.quantizer, config.network
     rows = min(quantizer.rows, quantizer.noise_steps * streams.batch * network.tokens)
     if quantizer.noise_steps > 0 and rows < network.codes:
@@ -320,10 +319,3 @@ def _check(config: TitokTraining) -> None:
     every = (train.steps, train.log_every, train.validate_every, quantizer.revive_every)
     if min(every) < 1:
         raise SpecError("steps and what happens every so many of them must be 1 or more")
-
-
-def _check_rates(config: TitokTraining) -> None:
-    trained = STAGES[config.stage]
-    for name in config.train.rates:
-        if not any(name.startswith(part) or part.startswith(name) for part in trained):
-            raise SpecError(f"train.rates.{name}: stage {config.stage} trains no such parameter")

@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_codec.errors import SourceError
+from edge_codec.errors import SpecError
 from edge_codec.nn.titok import TiTok
-from edge_codec.training.checkpoints import STATE_ERRORS, resumed, write_training
+from edge_codec.training.checkpoints import resumed, write_training
 from edge_codec.training.ema import AveragedWeights
 from edge_codec.training.gradient_guard import GradientGuard
 from edge_codec.training.running import LOG, PLOT, Run
 from edge_codec.training.schedule import rate_of
-from edge_codec.training.titok.checkpoint import Progress
 from edge_codec.training.titok.cines import Library
 from edge_codec.training.titok.coding import Coding
 from edge_codec.training.titok.config import TitokTraining
@@ -53,7 +52,8 @@ class Trainer:
     Raises
     ------
     SpecError
-        If a term of the loss needs the judge and there is none.
+        If a term of the loss needs the judge and there is none, or a rate is for no parameter that
+        the stage trains.
     """
 
     def __init__(
@@ -134,6 +134,7 @@ class Trainer:
             "guard": self.guard.state(),
             "streams": self.streams.state(),
             "task": self.task.state(),
+            "rates": self.options.rates,
             "step": self.step,
             "elapsed_s": self.elapsed_s,
         }
@@ -146,9 +147,11 @@ class Trainer:
         Raises
         ------
         SourceError
-            If there is none, or it belongs to another network or stage.
+            If there is none, or it belongs to another network or stage, or to other rates.
         """
         with resumed(self.out, self.device) as state:
+            if state["rates"] != self.options.rates:
+                raise ValueError(f"its rates are {state['rates']}")
             self.model.load_state_dict(state["model"])
             self.averaged.load(state["averaged"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -156,24 +159,6 @@ class Trainer:
             self.streams.load(state["streams"])
             self.task.load(state["task"])
             self.step, self.elapsed_s = int(state["step"]), float(state["elapsed_s"])
-
-    def go_on(self, progress: Progress) -> None:
-        """Continue what another trainer began: weights, optimizer and step, with new streams.
-
-        Raises
-        ------
-        SourceError
-            If it belongs to another network or stage.
-        """
-        try:
-            self.model.load_state_dict(progress.model)
-            self.optimizer.load_state_dict(progress.optimizer)
-        except STATE_ERRORS as error:
-            raise SourceError(
-                f"cannot go on with what the other trainer saved ({error}); start from it, "
-                "without --resume"
-            ) from error
-        self.step, self.elapsed_s = progress.step, progress.elapsed_s
 
     def validate(self, held_out: Library) -> dict[str, Any]:
         """Measure the averaged model on the held-out cines."""
@@ -199,11 +184,16 @@ class Trainer:
 
     def _by_rate(self) -> dict[float, list[Tensor]]:
         """Parameters of the stage, by the factor of their learning rate."""
+        named = self.task.module.named_parameters()
+        trained = {name.removeprefix("model."): p for name, p in named if p.requires_grad}
+        for beginning in self.options.rates:
+            if not any(name.startswith(beginning) for name in trained):
+                raise SpecError(
+                    f"train.rates.{beginning}: stage {self.config.stage} trains no such parameter"
+                )
         groups: dict[float, list[Tensor]] = {}
-        for name, parameter in self.task.module.named_parameters():
-            if parameter.requires_grad:
-                factor = self.options.rate_factor(name.removeprefix("model."))
-                groups.setdefault(factor, []).append(parameter)
+        for name, parameter in trained.items():
+            groups.setdefault(self.options.rate_factor(name), []).append(parameter)
         return groups
 
     def _trained(self) -> list[Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +13,9 @@ from titok_samples import ToyEncoder, random_tables, toy_model, toy_spec
 
 from edge_codec.base.titok.coder import Guidance, samples_of
 from edge_codec.base.titok.conditions import ClinicalFacts
+from edge_codec.base.titok.products import Parts
 from edge_codec.base.titok.token_coder import TokenCoder
-from edge_codec.base.titok.token_prior import TokenPrior
+from edge_codec.base.titok.token_prior import TokenPrior, neighbor_places
 from edge_codec.errors import BitstreamError, EngineError, FrameError
 from edge_codec.runtime.phantom import heart
 from edge_codec.training.titok_tables import pack_tables
@@ -45,6 +48,34 @@ def test_a_key_frame_needs_none_before_it():
     again = encoder.encode(frames[1], True)
     assert again == TokenCoder(PRIOR).encode(frames[1], True)
     assert np.array_equal(TokenCoder(PRIOR).decode(again, True), frames[1])
+
+
+def test_tokens_are_chosen_by_nearness_and_by_what_they_cost():
+    rng, thrift = np.random.default_rng(5), 0.02
+    codebook = rng.standard_normal((4096, 12)).astype(np.float32)
+    latents = rng.standard_normal((32, 12)).astype(np.float32)
+    coder, nearness = TokenCoder(PRIOR), Parts(codebook.T)
+    coder.encode(random_frames(1)[0], True)
+    nearest = (latents @ codebook.T).argmax(axis=1)
+    assert np.array_equal(coder.choose(latents, nearness, 0.0, False), nearest)
+    around = np.concatenate([PRIOR.codes[rows] for rows in (nearest, random_frames(1)[0])])
+    around = np.concatenate([around, np.zeros((33, 12), np.int8)])[neighbor_places()]
+    logits = PRIOR.logits(around.reshape(32, -1), 1, slice(None))
+    expected = (latents @ codebook.T + thrift / 256 * logits).argmax(axis=1)
+    found = coder.choose(latents, nearness, thrift, False)
+    assert np.array_equal(found, expected)
+    assert not np.array_equal(found, nearest)
+
+
+def test_threads_code_side_by_side():
+    frames = random_frames(40, 3)
+
+    def payloads(number: int) -> list[bytes]:
+        coder = TokenCoder(PRIOR)
+        return [coder.encode(tokens, phase == 0) for phase, tokens in enumerate(frames[number::2])]
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(payloads, range(2))) == [payloads(0), payloads(1)]
 
 
 def test_what_is_expected_takes_few_bytes():

@@ -64,7 +64,6 @@ def test_the_longest_beginning_sets_a_parameters_rate(tmp_path: Path) -> None:
         ({"quantizer": {"noise_steps": 1, "rows": 10}}, "start from 10 latents"),
         ({"train": {"log_every": 0}}, "1 or more"),
         ({"train": {"rates": {"encoder.head.": -0.5}}}, r"rates\.encoder\.head\. is -0\.5"),
-        ({"train": {"rates": {"codebook.": 0.5}}}, "whole trains no such parameter"),
         ({"extra": 1}, "unknown fields extra"),
         ({"loss": [1, 2]}, "items"),
         ({"streams": 3}, "int"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from titok_training_samples import tiny_network, write_hearts, write_stage  # no
 
 from edge_codec.errors import SourceError, SpecError, TrainingError  # noqa: E402
 from edge_codec.nn.segmentation import SegmentationConfig, SegmentationNetwork  # noqa: E402
-from edge_codec.nn.titok import TiTok  # noqa: E402
 from edge_codec.training.gradient_guard import MOST_IN_A_ROW  # noqa: E402
 from edge_codec.training.titok import __main__ as command  # noqa: E402
-from edge_codec.training.titok.checkpoint import load_titok, read_start  # noqa: E402
+from edge_codec.training.titok.checkpoint import load_titok  # noqa: E402
 from edge_codec.training.titok.cines import Library, open_cines  # noqa: E402
 from edge_codec.training.titok.config import STAGES, read_config  # noqa: E402
 from edge_codec.training.titok.judge import Judge  # noqa: E402
@@ -122,6 +120,23 @@ def test_rates_make_a_part_learn_slower_or_not_at_all(
     shortcut = [length for name, length in moved.items() if name.startswith("encoder.shortcut.")]
     assert shortcut
     assert max(shortcut) == 0.0
+
+
+@pytest.mark.parametrize("beginning", ["encoder.shortcuts.", "codebook."])
+def test_rates_of_nothing_are_refused(
+    beginning: str, tmp_path: Path, cines: tuple[Library, Library]
+) -> None:
+    with pytest.raises(SpecError, match=f"{beginning}: stage whole trains no such parameter"):
+        trainer(tmp_path, cines[0], train={"rates": {beginning: 0.5}})
+
+
+def test_training_does_not_go_on_with_other_rates(
+    tmp_path: Path, cines: tuple[Library, Library]
+) -> None:
+    trainer(tmp_path, cines[0], train={"rates": {"encoder.": 0.5}}).save()
+    other = trainer(tmp_path, cines[0], train={"rates": {"decoder.": 0.5}})
+    with pytest.raises(SourceError, match="its rates are"):
+        other.resume()
 
 
 def test_noise_then_a_codebook_of_the_latents(
@@ -245,32 +260,6 @@ def test_command_runs_the_stages_one_after_the_other(
     assert state["step"] == 3
     with pytest.raises(SpecError, match="--segmenter"):
         command.main(common)
-
-
-def test_what_the_first_trainer_saved_is_a_start_and_can_be_gone_on_with(
-    tmp_path: Path, cines: tuple[Library, Library]
-) -> None:
-    torch.manual_seed(1)
-    model, averaged = TiTok(tiny_network()), TiTok(tiny_network())
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98))
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    path = tmp_path / "checkpoint.pt"
-    torch.save({"m": model.state_dict(), "e": averaged.state_dict(), "o": optimizer.state_dict(),
-                "step": 7, "used": 9.5, "cfg": dataclasses.asdict(model.config)}, path)  # fmt: skip
-    start = read_start(path, tiny_network())
-    assert torch.equal(start.model.encoder.head.weight, averaged.encoder.head.weight)
-    assert start.progress is not None
-    config = read_config(write_stage(tmp_path / "c.yaml", "whole", train={"steps": 9}))
-    found = Trainer(config, tmp_path, cines[0], start.model)
-    found.go_on(start.progress)
-    assert (found.step, found.elapsed_s) == (7, 9.5)
-    assert torch.equal(found.model.encoder.head.weight, model.encoder.head.weight)
-    averages = found.averaged.values["encoder.head.weight"]
-    assert torch.equal(averages, averaged.encoder.head.weight)
-    found.train_step()
-    assert found.step == 8
 
 
 def test_wrong_starts_are_refused(tmp_path: Path, cines: tuple[Library, Library]) -> None:
