@@ -89,7 +89,8 @@ def run(options: argparse.Namespace, console: Console) -> ExitStatus:
 
 
 def _convert(options: argparse.Namespace, console: Console) -> ExitStatus:
-    from edge_codec.training.shards.convert import Conversion, convert
+    from edge_codec.training.shards.convert import Conversion, convert, find_patients
+    from edge_codec.training.shards.twins import find_twins
 
     plan, absent = _plan(options)
     conversion = Conversion(
@@ -105,9 +106,14 @@ def _convert(options: argparse.Namespace, console: Console) -> ExitStatus:
     index = converted.index
     for skipped in index.skipped:
         print(f"edge-codec: left out {skipped.reason}", file=console.err)
+    twins = find_twins(index, options.source, find_patients(options.source))
+    for names in twins:
+        found = " and ".join(names)
+        print(f"edge-codec: {found} are the same cine; keep them in one split", file=console.err)
     fields = {
         **_summary(index),
         "not_in_source": absent,
+        "same_cines": [" and ".join(names) for names in twins],
         "kept_shards": converted.reused,
         "workers": options.workers,
         "seconds": round(time.perf_counter() - start, 3),

@@ -42,7 +42,5 @@ def test_each_checkpoint_is_measured_told_and_not_told(
     found = [(row["stage"], row["told"], row["frames"]) for row in rows]
     expected = [(name, told, 2) for name in ("first", "second") for told in ("nothing", "all")]
     assert found == expected
-        (name, told, 2) for name in ("first", "second") for told in ("nothing", "all")
-    ]
     assert rows[0]["psnr_db"] != rows[2]["psnr_db"]
     assert capsys.readouterr().out.count("| first |") == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def test_convert_check_and_list(source: Path, tmp_path: Path) -> None:
     )
     rows = json.loads(data("list", out, "--json")[1])["rows"]
     assert [row["patient"] for row in rows] == ["patient001", "patient002", "patient003"]
+
+
+def test_the_same_cine_under_two_names_is_said(source: Path, tmp_path: Path) -> None:
+    twin = source / "patient009"
+    twin.mkdir()
+    for path in (source / "patient001").iterdir():
+        shutil.copyfile(path, twin / path.name.replace("patient001", "patient009"))
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["patient001", "patient002"], "test": ["patient009"]}')
+    out = tmp_path / "shards"
+    status, text, err = data("convert", source, out, "--split", f"{split}:train", "--json")
+    assert status == ExitStatus.OK
+    assert "patient001 and patient009 are the same cine; keep them in one split" in err
+    assert json.loads(text)["same_cines"] == ["patient001 and patient009"]
 
 
 def test_resume_and_force(source: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from edge_codec.training.shards.convert import (
     read_split,
 )
 from edge_codec.training.shards.index import Plan, read_index
+from edge_codec.training.shards.twins import find_twins
 
 COUNT = 5  # patients, in three shards
 
@@ -321,3 +322,24 @@ def test_a_file_in_the_place_of_the_folder(source: Path, tmp_path: Path) -> None
     (tmp_path / "out").write_text("x")
     with pytest.raises(SourceError, match="is no folder"):
         run(source, tmp_path / "out", force=True)
+
+
+def test_patients_with_the_same_cine_are_found_in_and_out_of_the_split(
+    source: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "acdc"
+    shutil.copytree(source, copy)
+    names = find_patients(copy)
+    index = run(copy, tmp_path / "a").index
+    assert find_twins(index, copy, names) == []
+    for first, second in ((0, 3), (2, 4)):
+        shutil.rmtree(copy / names[second])
+        (copy / names[second]).mkdir()
+        for path in (copy / names[first]).iterdir():
+            name = path.name.replace(names[first], names[second])
+            shutil.copyfile(path, copy / names[second] / name)
+    index = run(copy, tmp_path / "b").index
+    assert find_twins(index, copy, names) == [(names[0], names[3]), (names[2], names[4])]
+    part = plan_of(copy, patients=names[3:4], split="train")
+    index = run(copy, tmp_path / "c", part).index
+    assert find_twins(index, copy, names) == [(names[0], names[3])]
