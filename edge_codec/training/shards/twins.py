@@ -30,7 +30,8 @@ def find_twins(index: Index, source: Path, names: Iterable[str]) -> list[tuple[s
     Returns
     -------
     list of tuple of str
-        Names in order; files that differ in compression alone are not found.
+        Names in order; files that differ in compression alone are not found, nor those out of the
+        index that cannot be read.
     """
     known = {
         patient.name: _cine_hash(patient.name, patient.sources)
@@ -52,4 +53,7 @@ def _cine_hash(name: str, sources: dict[str, str]) -> str | None:
 
 def _hash_there(folder: Path) -> str | None:
     paths = [folder / (folder.name + end) for end in CINE_NAMES]
-    return next((hash_file(path) for path in paths if path.is_file()), None)
+    try:
+        return next((hash_file(path) for path in paths if path.is_file()), None)
+    except OSError:  # nobody asked for this patient: the shards are whole without
+        return None

@@ -15,6 +15,7 @@ import pytest
 from acdc_samples import write_patients
 
 from edge_codec.errors import SourceError
+from edge_codec.training.shards import twins
 from edge_codec.training.shards.convert import (
     Conversion,
     Converted,
@@ -325,7 +326,7 @@ def test_a_file_in_the_place_of_the_folder(source: Path, tmp_path: Path) -> None
 
 
 def test_patients_with_the_same_cine_are_found_in_and_out_of_the_split(
-    source: Path, tmp_path: Path
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "acdc"
     shutil.copytree(source, copy)
@@ -343,3 +344,9 @@ def test_patients_with_the_same_cine_are_found_in_and_out_of_the_split(
     part = plan_of(copy, patients=names[3:4], split="train")
     index = run(copy, tmp_path / "c", part).index
     assert find_twins(index, copy, names) == [(names[0], names[3])]
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(twins, "hash_file", refuse)
+    assert find_twins(index, copy, names) == []
